@@ -1,0 +1,2 @@
+//! Empty: `links` in the manifest needs a build script to exist.
+fn main() {}

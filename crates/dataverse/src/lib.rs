@@ -1,0 +1,1 @@
+//! Dataverse's execution contexts, messages, entities and queries

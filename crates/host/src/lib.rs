@@ -1,0 +1,1 @@
+//! The host: configuration, command line, and the plugins that a deployment enables

@@ -1,0 +1,1 @@
+//! The one hardened HTTP server that plugins use

@@ -1,0 +1,1 @@
+//! What is audited: switches, areas, entities, excluded messages, activities

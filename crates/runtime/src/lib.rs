@@ -1,0 +1,1 @@
+//! Wires sources to sinks from a configuration

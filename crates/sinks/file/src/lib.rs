@@ -1,0 +1,1 @@
+//! Audit files: JSONL, CSV and the specification's layout

@@ -1,0 +1,1 @@
+//! Dynamics 365 webhook posts and files of them

@@ -1,0 +1,1 @@
+//! Compliance kit, event generator and fault-injecting storage for tests
