@@ -355,7 +355,8 @@ mod tests {
         record.encode(&mut bytes).unwrap();
         let text = String::from_utf8(bytes.clone()).unwrap();
         assert!(!text.contains(['\n', '\r']), "{text}");
-        let keys = ["Id", "RecordType", "Version", "Workload", "CreationTime", "Operation", "ClientIP", "Fields", "Extra"];
+        let keys =
+            ["Id", "RecordType", "Version", "Workload", "CreationTime", "Operation", "ClientIP", "Fields", "Extra"];
         let places: Vec<_> = keys.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
         assert!(places.is_sorted(), "{text}");
         assert_eq!(AuditRecord::decode(&bytes).unwrap(), record);

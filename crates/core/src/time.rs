@@ -71,7 +71,8 @@ impl Serialize for Timestamp {
 impl<'de> Deserialize<'de> for Timestamp {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = Cow::<'de, str>::deserialize(deserializer)?;
-        Self::parse(&text).map_err(|error| serde::de::Error::custom(format!("{text:?} is not an RFC 3339 time: {error}")))
+        Self::parse(&text)
+            .map_err(|error| serde::de::Error::custom(format!("{text:?} is not an RFC 3339 time: {error}")))
     }
 }
 
