@@ -176,7 +176,8 @@ pub trait BatchSink: Send {
         false
     }
 
-    /// Delivers a batch; never an empty one.
+    /// Delivers a batch; never an empty one. The future is dropped when it has not ended some seconds after shutdown;
+    /// the batch then stays before the cursor.
     async fn deliver(&mut self, entries: &[Entry]) -> Delivery;
 }
 
@@ -187,6 +188,9 @@ pub trait BatchSink: Send {
 /// [`SinkError::Other`] when a delivery is [`Delivery::Fatal`]; else as the context has them.
 pub async fn run_batches(sink: &mut dyn BatchSink, mut cx: SinkContext) -> Result<(), SinkError> {
     const LONGEST_PAUSE: Duration = Duration::from_secs(30);
+    /// What a delivery that has begun may still take after shutdown.
+    const GRACE: Duration = Duration::from_secs(5);
+    let delivered = cx.metrics.counter("actlog_sink_delivered", "Entries that the receiver has for good", &[]);
     let retries = cx.metrics.counter("actlog_sink_retries", "Deliveries that were put off", &[]);
     while !cx.shutdown.is_cancelled() {
         let pulled = cx.next(sink.max_bytes(), Duration::from_secs(60)).await?;
@@ -197,9 +201,23 @@ pub async fn run_batches(sink: &mut dyn BatchSink, mut cx: SinkContext) -> Resul
             pulled.into_iter().filter(|entry| statements || entry.kind == EntryKind::Record).collect();
         let mut pause = Duration::from_millis(100);
         while !batch.is_empty() {
-            match sink.deliver(&batch).await {
-                Delivery::Delivered => break,
+            let shutdown = cx.shutdown.clone();
+            let too_late = async {
+                shutdown.cancelled().await;
+                tokio::time::sleep(GRACE).await;
+            };
+            let delivery = tokio::select! {
+                biased;
+                delivery = sink.deliver(&batch) => delivery,
+                () = too_late => return Ok(()),
+            };
+            match delivery {
+                Delivery::Delivered => {
+                    delivered.inc_by(batch.len() as u64);
+                    break;
+                }
                 Delivery::Rejected(refused) => {
+                    delivered.inc_by(batch.len().saturating_sub(refused.len()) as u64);
                     for (place, reason) in refused {
                         if let Some(entry) = batch.get(place) {
                             cx.reject(entry, &reason).await?;

@@ -43,7 +43,7 @@ pub trait Storage: Debug + Send + Sync + 'static {
     /// As the operating system gives them; `NotFound` and `AlreadyExists` as `mode` asks.
     fn open(&self, path: &Path, mode: OpenMode) -> io::Result<Box<dyn StorageFile>>;
 
-    /// Creates a folder and what is missing above it, accessible by their owner only.
+    /// Creates a folder and what is missing above it, accessible by their owner only. Durable when it returns.
     ///
     /// # Errors
     /// As the operating system gives them.

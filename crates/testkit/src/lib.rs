@@ -1,1 +1,5 @@
-//! Compliance kit, event generator and fault-injecting storage for tests
+//! What tests of actlog and of its plugins stand on.
+pub mod compliance;
+mod random;
+pub mod records;
+pub mod storage;

@@ -1,0 +1,315 @@
+//! What was refused for good, with the reason, so that it can be looked at and sent again.
+//!
+//! A file of JSON lines for each component, `deadletters/<component>.jsonl`: letters, and marks that say which of them
+//! were replayed. A letter is durable before anybody is told that it was stored. Entries that a sink refused keep their
+//! place in the journal, their salt and their exact bytes; input that a source could not read keeps its bytes only
+//! where the policy leaves all values as they are.
+//!
+//! Invariant: a line is written whole and synced, or it is cut off at the next start.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use actlog_core::{Entry, EntryKind, OpenMode, Storage, StorageFile, Timestamp};
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// A dead letter.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub struct DeadLetter {
+    /// Its number within the component's letters, from 1.
+    pub number: u64,
+    /// When it was refused.
+    pub time: Timestamp,
+    /// The component that refused it.
+    pub component: String,
+    /// Why.
+    pub reason: String,
+    /// Where a source found it: file and line, or request.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub place: Option<String>,
+    /// Number of the entry in the journal, where a sink refused it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub index: Option<u64>,
+    /// Id of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub id: Option<Uuid>,
+    /// CreationTime of the record.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub creation_time: Option<Timestamp>,
+    /// The entry's salt, in hexadecimal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub salt: Option<String>,
+    /// The record, byte for byte as in the journal.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub record: Option<Box<RawValue>>,
+    /// The input that a source could not read, as text; absent where the policy does not keep all values.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input: Option<String>,
+    /// Bytes of the input.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub input_length: Option<u64>,
+}
+
+impl DeadLetter {
+    /// The entry that a sink refused; none for a source's letter.
+    pub fn entry(&self) -> Option<Entry> {
+        let mut salt = [0; 32];
+        hex::decode_to_slice(self.salt.as_deref()?, &mut salt).ok()?;
+        Some(Entry {
+            index: self.index?,
+            kind: EntryKind::Record,
+            id: self.id?,
+            time: self.creation_time?,
+            salt,
+            bytes: bytes::Bytes::copy_from_slice(self.record.as_ref()?.get().as_bytes()),
+        })
+    }
+}
+
+/// A line of a component's file: `{"Letter":{…}}` or `{"Replayed":NUMBER}`.
+#[derive(Serialize, Deserialize)]
+enum Line {
+    Letter(Box<DeadLetter>),
+    Replayed(u64),
+}
+
+/// The letters of all components.
+#[derive(Debug)]
+pub struct DeadLetters {
+    storage: Arc<dyn Storage>,
+    folder: PathBuf,
+    open: BTreeMap<String, Component>,
+}
+
+#[derive(Debug)]
+struct Component {
+    file: Box<dyn StorageFile>,
+    /// Where the next line goes: behind the last whole one.
+    length: u64,
+    next_number: u64,
+}
+
+/// A component's file is not let grow beyond this; then the component is stopped with an error that says so.
+const MAXIMUM_BYTES: u64 = 1 << 30;
+/// Of an input that is no record, so much is kept.
+const MAXIMUM_INPUT: usize = 1 << 20;
+
+impl DeadLetters {
+    /// The letters below `data_dir`.
+    pub fn new(storage: Arc<dyn Storage>, data_dir: &Path) -> Self {
+        Self { storage, folder: data_dir.join("deadletters"), open: BTreeMap::new() }
+    }
+
+    /// Letters that wait, by component and number.
+    ///
+    /// # Errors
+    /// As the operating system gives them; `InvalidData` for a line that is none of ours.
+    pub fn list(&self) -> io::Result<Vec<DeadLetter>> {
+        let mut letters = Vec::new();
+        for file in self.storage.list(&self.folder)? {
+            if file.path.extension().is_some_and(|extension| extension == "jsonl") {
+                letters.extend(read(&*self.storage, &file.path)?.waiting);
+            }
+        }
+        Ok(letters)
+    }
+
+    /// How many letters wait, by component. Reads the files.
+    ///
+    /// # Errors
+    /// As [`DeadLetters::list`].
+    pub fn counts(&self) -> io::Result<BTreeMap<String, u64>> {
+        let mut counts = BTreeMap::new();
+        for letter in self.list()? {
+            *counts.entry(letter.component).or_default() += 1;
+        }
+        Ok(counts)
+    }
+
+    /// Stores an entry that a sink refused. Durable when this returns.
+    ///
+    /// # Errors
+    /// As the operating system gives them.
+    pub fn put_entry(&mut self, component: &str, entry: &Entry, reason: &str, time: Timestamp) -> io::Result<()> {
+        let text = std::str::from_utf8(&entry.bytes).map_err(io::Error::other)?;
+        let letter = DeadLetter {
+            number: 0,
+            time,
+            component: component.to_owned(),
+            reason: reason.to_owned(),
+            place: None,
+            index: Some(entry.index),
+            id: Some(entry.id),
+            creation_time: Some(entry.time),
+            salt: Some(hex::encode(entry.salt)),
+            record: Some(RawValue::from_string(text.to_owned())?),
+            input: None,
+            input_length: None,
+        };
+        self.put(letter)
+    }
+
+    /// Stores input that a source could not read; its bytes only if `keep_bytes`. Durable when this returns.
+    ///
+    /// # Errors
+    /// As the operating system gives them.
+    pub fn put_input(
+        &mut self,
+        component: &str,
+        input: &actlog_core::RejectedInput<'_>,
+        keep_bytes: bool,
+        time: Timestamp,
+    ) -> io::Result<()> {
+        let kept = &input.bytes[..input.bytes.len().min(MAXIMUM_INPUT)];
+        let letter = DeadLetter {
+            number: 0,
+            time,
+            component: component.to_owned(),
+            reason: input.reason.clone(),
+            place: Some(input.place.clone()),
+            index: None,
+            id: None,
+            creation_time: None,
+            salt: None,
+            record: None,
+            input: keep_bytes.then(|| String::from_utf8_lossy(kept).into_owned()),
+            input_length: Some(input.bytes.len() as u64),
+        };
+        self.put(letter)
+    }
+
+    /// Marks a letter as replayed. Durable when this returns.
+    ///
+    /// # Errors
+    /// As the operating system gives them.
+    pub fn mark_replayed(&mut self, component: &str, number: u64) -> io::Result<()> {
+        self.append(component, |_| Line::Replayed(number))
+    }
+
+    fn put(&mut self, mut letter: DeadLetter) -> io::Result<()> {
+        let component = letter.component.clone();
+        self.append(&component, move |open| {
+            letter.number = open.next_number;
+            open.next_number += 1;
+            Line::Letter(Box::new(letter))
+        })
+    }
+
+    fn append(&mut self, name: &str, line: impl FnOnce(&mut Component) -> Line) -> io::Result<()> {
+        let mut component = match self.open.remove(name) {
+            Some(component) => component,
+            None => self.open_component(name)?,
+        };
+        let mut bytes = serde_json::to_vec(&line(&mut component))?;
+        bytes.push(b'\n');
+        if component.length + bytes.len() as u64 > MAXIMUM_BYTES {
+            let advice =
+                format!("the dead letters of {name} have reached {MAXIMUM_BYTES} bytes; replay or remove them");
+            return Err(io::Error::new(io::ErrorKind::StorageFull, advice));
+        }
+        component.file.write_all_at(&bytes, component.length)?;
+        component.file.sync()?;
+        component.length += bytes.len() as u64;
+        // Only what went well is kept open: after an error the file is read anew, and a torn line cut off.
+        self.open.insert(name.to_owned(), component);
+        Ok(())
+    }
+
+    fn open_component(&self, name: &str) -> io::Result<Component> {
+        self.storage.create_directories(&self.folder)?;
+        let path = self.folder.join(format!("{name}.jsonl"));
+        let file = self.storage.open(&path, OpenMode::Create)?;
+        self.storage.sync_directory(&self.folder)?;
+        let content = read(&*self.storage, &path)?;
+        file.set_length(content.whole)?;
+        Ok(Component { file, length: content.whole, next_number: content.highest_number + 1 })
+    }
+}
+
+struct Content {
+    waiting: Vec<DeadLetter>,
+    /// Bytes up to the end of the last whole line.
+    whole: u64,
+    highest_number: u64,
+}
+
+fn read(storage: &dyn Storage, path: &Path) -> io::Result<Content> {
+    let bytes = storage.read(path, MAXIMUM_BYTES)?;
+    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let mut waiting = BTreeMap::new();
+    let mut highest_number = 0;
+    for (number, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate() {
+        if line.is_empty() {
+            continue;
+        }
+        let line = serde_json::from_slice(line).map_err(|error| {
+            let place = format!("{} line {}: not a dead letter: {error}", path.display(), number + 1);
+            io::Error::new(io::ErrorKind::InvalidData, place)
+        })?;
+        match line {
+            Line::Letter(letter) => {
+                highest_number = highest_number.max(letter.number);
+                waiting.insert(letter.number, *letter);
+            }
+            Line::Replayed(number) => {
+                waiting.remove(&number);
+            }
+        }
+    }
+    Ok(Content { waiting: waiting.into_values().collect(), whole: whole as u64, highest_number })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use actlog_testkit::storage::FaultStorage;
+
+    fn entry(index: u64) -> Entry {
+        let bytes = bytes::Bytes::from(format!("{{\"Id\":{index},\"text\":\"a  b\"}}"));
+        Entry {
+            index,
+            kind: EntryKind::Record,
+            id: Uuid::from_u128(index.into()),
+            time: Timestamp::default(),
+            salt: [7; 32],
+            bytes,
+        }
+    }
+
+    #[test]
+    fn a_letter_keeps_the_exact_entry_and_is_gone_once_replayed() {
+        let storage: Arc<dyn Storage> = Arc::new(FaultStorage::new(1));
+        let mut letters = DeadLetters::new(Arc::clone(&storage), Path::new("/data"));
+        letters.put_entry("audit", &entry(4), "too large", Timestamp::default()).unwrap();
+        letters.put_entry("audit", &entry(9), "too large", Timestamp::default()).unwrap();
+        letters.mark_replayed("audit", 1).unwrap();
+
+        let mut again = DeadLetters::new(storage, Path::new("/data"));
+        let waiting = again.list().unwrap();
+        assert_eq!(waiting.iter().map(|letter| letter.number).collect::<Vec<_>>(), [2]);
+        assert_eq!(waiting[0].entry(), Some(entry(9)));
+        again.put_entry("audit", &entry(11), "again", Timestamp::default()).unwrap();
+        assert_eq!(again.list().unwrap()[1].number, 3, "numbers are never used twice");
+    }
+
+    #[test]
+    fn input_is_stored_only_where_the_policy_keeps_it() {
+        let mut letters = DeadLetters::new(Arc::new(FaultStorage::new(1)), Path::new("/data"));
+        let input = actlog_core::RejectedInput {
+            place: "a.ndjson line 3".into(),
+            reason: "no context".into(),
+            organization: None,
+            bytes: b"{\"ssn\":\"123\"}",
+        };
+        letters.put_input("crm", &input, false, Timestamp::default()).unwrap();
+        letters.put_input("crm", &input, true, Timestamp::default()).unwrap();
+        let stored = letters.list().unwrap();
+        assert_eq!((stored[0].input.as_deref(), stored[0].input_length), (None, Some(13)));
+        assert_eq!(stored[1].input.as_deref(), Some("{\"ssn\":\"123\"}"));
+    }
+}

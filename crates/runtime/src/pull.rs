@@ -1,0 +1,250 @@
+//! A sink's way out of the journal: its reader, its cursor, and the dead letters that are to be tried again.
+
+use std::collections::VecDeque;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use actlog_core::{Clock, Counter, Entry, EntryKind, Gauge, Metrics, Pull, SinkError, WhenFull};
+use actlog_journal::{Batch, Journal, Missing, ReadItem, Reader};
+use async_trait::async_trait;
+use tokio::sync::Notify;
+use tokio::time::timeout;
+use tracing::warn;
+
+use crate::config::StartAt;
+use crate::dead_letters::{DeadLetter, DeadLetters};
+
+/// Key of a sink's cursor among the journal's states.
+pub(crate) fn cursor_key(sink: &str) -> String {
+    format!("sink/{sink}")
+}
+
+/// A cursor with the sink's own state, as the journal keeps it: the index in 8 bytes, big-endian, then the state.
+pub(crate) fn encode_cursor(next_index: u64, state: &[u8]) -> Vec<u8> {
+    [&next_index.to_be_bytes(), state].concat()
+}
+
+/// The reverse; none for bytes that are no cursor.
+pub(crate) fn decode_cursor(bytes: &[u8]) -> Option<(u64, &[u8])> {
+    let (index, state) = bytes.split_first_chunk()?;
+    Some((u64::from_be_bytes(*index), state))
+}
+
+/// How far a sink has come; shared between the sink and those who watch over the journal.
+pub(crate) struct SinkCursor {
+    pub(crate) name: String,
+    pub(crate) when_full: WhenFull,
+    journal: Journal,
+    /// Everything before is done with.
+    committed: AtomicU64,
+    /// Commits are one after the other, so that none takes another one back.
+    commit: tokio::sync::Mutex<()>,
+    replays: Mutex<VecDeque<DeadLetter>>,
+    replay_added: Notify,
+}
+
+impl SinkCursor {
+    /// Finds the sink's cursor in the journal, or makes one durable where the sink is new.
+    pub(crate) async fn open(
+        journal: Journal,
+        name: &str,
+        when_full: WhenFull,
+        start: StartAt,
+    ) -> Result<Arc<Self>, String> {
+        let stored = journal.state(&cursor_key(name));
+        let known = stored.as_deref().and_then(decode_cursor).map(|(index, _)| index);
+        let first = match start {
+            StartAt::Beginning => journal.first_index(),
+            StartAt::Now => journal.durable(),
+        };
+        let cursor = Self {
+            name: name.to_owned(),
+            when_full,
+            committed: AtomicU64::new(known.unwrap_or(first)),
+            commit: tokio::sync::Mutex::default(),
+            replays: Mutex::default(),
+            replay_added: Notify::new(),
+            journal,
+        };
+        if known.is_none() {
+            cursor.store(first, &[]).await?;
+        }
+        Ok(Arc::new(cursor))
+    }
+
+    /// Everything before this index is done with.
+    pub(crate) fn committed(&self) -> u64 {
+        self.committed.load(Ordering::Acquire)
+    }
+
+    /// The sink's own state.
+    pub(crate) fn state(&self) -> Option<Vec<u8>> {
+        let stored = self.journal.state(&cursor_key(&self.name))?;
+        let (_, state) = decode_cursor(&stored)?;
+        (!state.is_empty()).then(|| state.to_vec())
+    }
+
+    /// Moves the cursor on, never back, and stores the state; durable when this returns.
+    async fn store(&self, next_index: u64, state: &[u8]) -> Result<(), String> {
+        let _one_at_a_time = self.commit.lock().await;
+        let next_index = next_index.max(self.committed());
+        let mut batch = Batch::new().control();
+        batch.set_state(cursor_key(&self.name), encode_cursor(next_index, state));
+        self.write(batch, next_index).await
+    }
+
+    /// Moves the cursor on past entries that the sink has not received, with a statement of that in the same frame.
+    pub(crate) async fn skip_to(&self, next_index: u64, clock: &dyn Clock) -> Result<bool, String> {
+        let _one_at_a_time = self.commit.lock().await;
+        let from = self.committed();
+        if next_index <= from {
+            return Ok(false);
+        }
+        let state = self.state().unwrap_or_default();
+        let statement =
+            actlog_core::Statement::Skip { time: clock.now(), sink: self.name.clone(), from, to: next_index };
+        let mut batch = crate::statements::batch(&statement)?;
+        batch.set_state(cursor_key(&self.name), encode_cursor(next_index, &state));
+        self.write(batch, next_index).await?;
+        Ok(true)
+    }
+
+    async fn write(&self, batch: Batch, next_index: u64) -> Result<(), String> {
+        let ticket = self.journal.submit(batch).await.map_err(|error| error.to_string())?;
+        ticket.await.map_err(|error| error.to_string())?;
+        self.committed.store(next_index, Ordering::Release);
+        Ok(())
+    }
+
+    /// Gives the sink these letters with its next pull.
+    pub(crate) fn replay(&self, letters: impl IntoIterator<Item = DeadLetter>) {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner).extend(letters);
+        self.replay_added.notify_one();
+    }
+}
+
+/// What [`actlog_core::SinkContext`] pulls from.
+pub(crate) struct JournalPull {
+    cursor: Arc<SinkCursor>,
+    reader: Reader,
+    dead_letters: Arc<Mutex<DeadLetters>>,
+    clock: Arc<dyn Clock>,
+    /// Letters that the sink was given in this run and has not committed yet.
+    replayed: Vec<DeadLetter>,
+    delivered: Counter,
+    rejected: Counter,
+    lag: Gauge,
+}
+
+impl JournalPull {
+    /// Begins at the committed cursor.
+    pub(crate) fn new(
+        cursor: Arc<SinkCursor>,
+        dead_letters: Arc<Mutex<DeadLetters>>,
+        clock: Arc<dyn Clock>,
+        metrics: &Metrics,
+    ) -> Self {
+        Self {
+            reader: cursor.journal.reader(cursor.committed()),
+            delivered: metrics.counter("actlog_sink_entries_committed", "Entries that the sink is done with", &[]),
+            rejected: metrics.counter("actlog_sink_records_rejected", "Records put to the dead letters", &[]),
+            lag: metrics.gauge("actlog_sink_lag_entries", "Durable entries that the sink is not done with", &[]),
+            cursor,
+            dead_letters,
+            clock,
+            replayed: Vec::new(),
+        }
+    }
+
+    fn take_replays(&mut self) -> Vec<Entry> {
+        let letters: Vec<_> = self.cursor.replays.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
+        let entries = letters.iter().filter_map(DeadLetter::entry).collect();
+        self.replayed.extend(letters);
+        entries
+    }
+
+    /// States that the sink will never receive some entries. Released ones have been stated by whoever released them.
+    async fn state_missing(&self, indices: std::ops::Range<u64>, reason: Missing) -> Result<(), SinkError> {
+        if reason == Missing::Released {
+            return Ok(());
+        }
+        let sink = &self.cursor.name;
+        let detail = format!(
+            "entries {} to {} are damaged; the sink {sink} has not received them",
+            indices.start,
+            indices.end - 1
+        );
+        warn!(sink, detail, "the journal is damaged");
+        let now = self.clock.now();
+        let statement = crate::statements::gap(now, now, Some(now), "journal-damage", Some(detail));
+        let batch = crate::statements::batch(&statement).map_err(SinkError::Journal)?;
+        crate::statements::write(&self.cursor.journal, batch).await.map_err(SinkError::Journal)
+    }
+
+    /// What a letter about an entry does to the disk, on a thread that may block.
+    async fn with_letters(
+        &self,
+        work: impl FnOnce(&mut DeadLetters) -> std::io::Result<()> + Send + 'static,
+    ) -> Result<(), SinkError> {
+        let dead_letters = Arc::clone(&self.dead_letters);
+        let done =
+            tokio::task::spawn_blocking(move || work(&mut dead_letters.lock().unwrap_or_else(PoisonError::into_inner)));
+        match done.await {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(error)) => Err(SinkError::Journal(format!("dead letters: {error}"))),
+            Err(error) => Err(SinkError::Journal(format!("dead letters: {error}"))),
+        }
+    }
+}
+
+#[async_trait]
+impl Pull for JournalPull {
+    async fn next(&mut self, max_bytes: usize, wait: Duration) -> Result<Vec<Entry>, SinkError> {
+        let replays = self.take_replays();
+        if !replays.is_empty() {
+            return Ok(replays);
+        }
+        // The cursor may have been moved on past entries that this sink was too slow for.
+        if self.reader.position() < self.cursor.committed() {
+            self.reader = self.cursor.journal.reader(self.cursor.committed());
+        }
+        let cursor = Arc::clone(&self.cursor);
+        let read = tokio::select! {
+            read = timeout(wait, self.reader.next(max_bytes)) => read,
+            () = cursor.replay_added.notified() => return Ok(self.take_replays()),
+        };
+        match read {
+            Err(_) => Ok(Vec::new()),
+            Ok(Err(error)) => Err(SinkError::Journal(error.to_string())),
+            Ok(Ok(ReadItem::Entries(entries))) => Ok(entries),
+            Ok(Ok(ReadItem::Missing { indices, reason })) => {
+                self.state_missing(indices, reason).await?;
+                Ok(Vec::new())
+            }
+        }
+    }
+
+    async fn commit(&mut self, next_index: u64, state: Vec<u8>) -> Result<(), SinkError> {
+        let before = self.cursor.committed();
+        self.cursor.store(next_index, &state).await.map_err(SinkError::Journal)?;
+        self.delivered.inc_by(self.cursor.committed() - before);
+        let waiting = self.cursor.journal.durable().saturating_sub(self.cursor.committed());
+        self.lag.set(i64::try_from(waiting).unwrap_or(i64::MAX));
+        for letter in std::mem::take(&mut self.replayed) {
+            self.with_letters(move |letters| letters.mark_replayed(&letter.component, letter.number)).await?;
+        }
+        Ok(())
+    }
+
+    async fn reject(&mut self, entry: &Entry, reason: &str) -> Result<(), SinkError> {
+        if entry.kind != EntryKind::Record {
+            return Ok(());
+        }
+        let (component, reason, now) = (self.cursor.name.clone(), reason.to_owned(), self.clock.now());
+        let entry = entry.clone();
+        self.with_letters(move |letters| letters.put_entry(&component, &entry, &reason, now)).await?;
+        self.rejected.inc();
+        Ok(())
+    }
+}
