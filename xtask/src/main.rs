@@ -1,1 +1,54 @@
-fn main() {}
+//! Chores of the repository: `cargo xtask help` lists them.
+//!
+//! What developers and CI do is written down here once, in a form that runs wherever Rust does. Nothing of it is in the
+//! shipped binary.
+
+mod ci;
+mod command;
+mod docs;
+mod fuzz;
+mod new_plugin;
+mod tidy;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Chores of the repository
+#[derive(Parser)]
+#[command(name = "cargo xtask")]
+struct Arguments {
+    #[command(subcommand)]
+    chore: Chore,
+}
+
+#[derive(Subcommand)]
+enum Chore {
+    /// Does everything that CI does, and stops at the first failure
+    Ci,
+    /// Checks the rules of the repository that no compiler checks
+    Tidy,
+    /// Writes the generated documents: docs/configuration.md, docs/cli.md, docs/record.schema.json
+    Docs(docs::Arguments),
+    /// Writes a new source or sink that compiles, registers and passes the compliance kit
+    NewPlugin(new_plugin::Arguments),
+    /// Runs fuzz targets of the folder fuzz/
+    Fuzz(fuzz::Arguments),
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().chore {
+        Chore::Ci => ci::run(),
+        Chore::Tidy => tidy::run(&command::root()),
+        Chore::Docs(arguments) => docs::run(&arguments),
+        Chore::NewPlugin(arguments) => new_plugin::run(&arguments),
+        Chore::Fuzz(arguments) => fuzz::run(&arguments),
+    };
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(message) => {
+            eprintln!("error: {message}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -16,6 +16,7 @@
 
 mod command;
 pub mod config;
+mod config_keys;
 mod emitter;
 mod entry;
 mod health;
@@ -30,6 +31,7 @@ mod time;
 
 pub use command::{CommandContext, CommandDescriptor};
 pub use config::{ConfigError, Organization, Organizations, Size, Span};
+pub use config_keys::{ConfigKey, config_keys};
 pub use emitter::{Committed, Emit, EmitError, Emitter, Prepared, Receipt, RejectedInput};
 pub use entry::{Entry, EntryKind, Statement};
 pub use health::{Health, Status};

@@ -1,8 +1,8 @@
 //! Files, as everything that must survive a crash uses them.
 //!
 //! All file access of the journal and of sinks goes through [`Storage`], so that tests can lose writes that were not
-//! synced, tear sectors, return errors, and stop at every step. The implementation over the operating system is the
-//! runtime's; the fault-injecting one is the testkit's. Calls block: asynchronous code puts them on a blocking thread.
+//! synced, tear sectors, return errors, and stop at every step. The implementation over the operating system is in the
+//! journal crate; the fault-injecting one is the testkit's. Calls block: asynchronous code puts them on a blocking thread.
 
 use std::fmt::Debug;
 use std::io;

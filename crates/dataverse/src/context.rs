@@ -390,7 +390,7 @@ mod tests {
 
     #[test]
     fn a_long_chain_of_parents_is_read_to_its_limit() {
-        let body = "{\"ParentContext\":".repeat(200) + "{}" + &"}".repeat(200);
+        let body = "{\"ParentContext\":".repeat(100) + "{}" + &"}".repeat(100);
         assert_eq!(Context::parse(&body).unwrap().ancestors().count(), MAX_PARENTS);
     }
 

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::context::Context;
 use crate::enclosing::Enclosing;
-use crate::json::{self, Pair};
+use crate::json::{self, Pair, Text};
 use crate::query::Query;
 use crate::value;
 
@@ -56,16 +56,19 @@ pub(crate) fn fill<'a>(
     ] {
         insert_if(extra, name, value.filter(|value| json::non_zero_guid(value).is_some()));
     }
-    if let Some(name) = context.secondary_entity_name.filter(|name| !matches!(name.get(), "\"none\"" | "\"\"")) {
-        insert_if(extra, "SecondaryEntityName", json::text(name).map(|_| name));
+    let secondary = context.secondary_entity_name.and_then(json::non_empty_text);
+    if let Some(name) = secondary.filter(|name| name != "none") {
+        extra.insert("SecondaryEntityName", name.as_ref());
     }
     if guid(context.initiating_user_id) != guid(context.user_id) {
         let entra = context.initiating_user_entra_id.filter(|value| json::non_zero_guid(value).is_some());
         insert_if(extra, "InitiatingUserAzureActiveDirectoryObjectId", entra);
     }
     if let Some(step) = context.owning_extension.and_then(json::read::<Step<'_>>) {
-        insert_if(extra, "OwningExtensionId", step.id);
-        insert_if(extra, "OwningExtensionName", step.name);
+        insert_if(extra, "OwningExtensionId", step.id.filter(|id| json::guid(id).is_some()));
+        if let Some(name) = step.name.and_then(json::text) {
+            extra.insert("OwningExtensionName", name.as_ref());
+        }
     }
     if let Some(enclosing) = enclosing {
         extra.insert("ParentMessage", enclosing.message.as_ref());
@@ -80,7 +83,7 @@ pub(crate) fn fill<'a>(
         if columns.all_columns == Some(true) {
             extra.insert("Columns", "*");
         } else {
-            insert_if(extra, "Columns", columns.columns);
+            insert_if(extra, "Columns", columns.columns.filter(|names| json::read::<Vec<Text<'_>>>(names).is_some()));
         }
     }
     insert_texts(extra, "InputParameters", parameters);
@@ -129,13 +132,18 @@ fn unexpected<'a>(extra: &mut Extra<'a>, context: &Context<'a>) {
     }
 }
 
-/// A member as it stands, unless it is too long or nested too deep, or its name says that it is a secret.
+/// A member as it stands, unless it is too long or nested too deep, or its name says that it is a secret. What ordinary
+/// readers of JSON would stumble over (numbers out of any range, halves of characters) is kept as a text.
 fn bounded<'a>(name: &str, value: &'a RawValue) -> Json<'a> {
     let json = value.get();
     if value::is_secret(name) || json.len() > MAX_MEMBER || json::nested_deeper_than(json, MAX_MEMBER_DEPTH) {
         return Json::from(format!("({} bytes left out)", json.len()));
     }
-    Json::raw(value)
+    // Members of unknown meaning are rare and short, so that reading them as a tree costs nothing.
+    match json::read::<serde_json::Value>(value) {
+        Some(_) => Json::raw(value),
+        None => Json::from(json),
+    }
 }
 
 fn insert_if<'a>(extra: &mut Extra<'a>, name: &'static str, value: Option<&'a RawValue>) {

@@ -14,6 +14,8 @@ use crate::query::{escape, open_condition, write_attribute};
 const MAX_BYTES: usize = 256 * 1024;
 /// How deep its elements may be nested. Dataverse itself allows fewer.
 const MAX_DEPTH: usize = 32;
+/// How many attributes an element may have. Looking for doubles among them takes the square of their number.
+const MAX_ATTRIBUTES: usize = 64;
 
 /// Why FetchXML was not rewritten.
 #[derive(Debug, thiserror::Error)]
@@ -222,6 +224,9 @@ struct Attributes(Vec<(String, String)>);
 impl Attributes {
     fn read(&mut self, element: &BytesStart<'_>) -> Result<(), FetchError> {
         for attribute in element.attributes() {
+            if self.0.len() == MAX_ATTRIBUTES {
+                return Err(FetchError::NotFetch("an element has too many attributes"));
+            }
             let attribute = attribute.map_err(|error| FetchError::NotXml(error.to_string()))?;
             let value = attribute.normalized_value(XmlVersion::Implicit1_0);
             let value = value.map_err(|error| FetchError::NotXml(error.to_string()))?;
@@ -297,6 +302,8 @@ mod tests {
 
     #[test]
     fn hostile_fetchxml_is_refused() {
+        let many: String = (0..20_000).map(|number| format!(" a{number}=''")).collect();
+        assert!(matches!(read(&format!("<fetch><entity{many}/></fetch>"), false), Err(FetchError::NotFetch(_))));
         let bomb = "<!DOCTYPE a [<!ENTITY x \"y\"><!ENTITY z \"&x;&x;\">]><fetch><entity name=\"&z;\"/></fetch>";
         assert!(matches!(read(bomb, false), Err(FetchError::DocumentType)));
         let deep = "<fetch>".to_owned() + &"<filter>".repeat(100_000);

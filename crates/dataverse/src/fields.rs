@@ -1,6 +1,7 @@
 //! The values that an operation created or updated.
 
 use std::borrow::Cow;
+use std::collections::HashSet;
 
 use actlog_core::Field;
 use memchr::memmem;
@@ -188,7 +189,8 @@ fn caller_target<'a>(context: &Context<'a>) -> Option<Entity<'a>> {
     // then it has columns that this one lacks.
     if context.mode.and_then(json::integer) != Some(0) {
         let own = target_row(context)?;
-        if caller.attributes.iter().any(|pair| !own.attributes.iter().any(|held| held.key.0 == pair.key.0)) {
+        let columns: HashSet<_> = own.attributes.iter().map(|pair| pair.key.0.as_ref()).collect();
+        if caller.attributes.iter().any(|pair| !columns.contains(pair.key.0.as_ref())) {
             return None;
         }
     }

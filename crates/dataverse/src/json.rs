@@ -67,7 +67,39 @@ pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     if memchr::memchr(b'\\', inner.as_bytes()).is_none() {
         return Some(Cow::Borrowed(inner));
     }
-    serde_json::from_str::<String>(quoted).ok().map(Cow::Owned)
+    let decoded = serde_json::from_str::<String>(quoted).or_else(|_| serde_json::from_str(&paired(quoted)));
+    decoded.ok().map(Cow::Owned)
+}
+
+/// The JSON string with U+FFFD in place of halves of characters: .NET cuts texts between the two `\u` escapes of an emoji
+/// when a column is full, and no text in UTF-8 can hold half of it.
+fn paired(quoted: &str) -> String {
+    let mut out = String::with_capacity(quoted.len());
+    let mut rest = quoted;
+    while let Some(place) = memchr::memchr(b'\\', rest.as_bytes()) {
+        let (before, escape) = rest.split_at(place);
+        out.push_str(before);
+        // An escape is two bytes long, `\uXXXX` six, a pair of them twelve.
+        let unit = |from: usize| {
+            let digits = escape.get(from..from + 6)?.strip_prefix("\\u")?;
+            u16::from_str_radix(digits, 16).ok()
+        };
+        let length = match (unit(0), unit(6)) {
+            (Some(0xD800..=0xDBFF), Some(0xDC00..=0xDFFF)) => 12,
+            (Some(0xD800..=0xDFFF), _) => {
+                out.push_str("\\ufffd");
+                rest = &escape[6..];
+                continue;
+            }
+            (Some(_), _) => 6,
+            // The reader has seen that a character follows.
+            (None, _) => 1 + escape[1..].chars().next().map_or(0, char::len_utf8),
+        };
+        out.push_str(&escape[..length]);
+        rest = &escape[length..];
+    }
+    out.push_str(rest);
+    out
 }
 
 /// The text of a JSON string, unless it is empty.
@@ -196,6 +228,8 @@ mod tests {
         assert!(matches!(text(&plain), Some(Cow::Borrowed("plain é"))));
         assert_eq!(text(&raw(r#""a \"b\" \/ \ud83d\ude00""#)).unwrap(), "a \"b\" / 😀");
         assert_eq!(text(&raw("1")), None);
+        assert_eq!(text(&raw(r#""\\ \ud83d\ude00 cut \ud83d""#)).unwrap(), "\\ 😀 cut \u{fffd}");
+        assert_eq!(text(&raw(r#""\ude00\ud83d\n\\ud83d é""#)).unwrap(), "\u{fffd}\u{fffd}\n\\ud83d é");
         let pair: Pair<'_> = serde_json::from_str(r#"{"key":"name","value":null}"#).unwrap();
         assert!(matches!(pair.key.0, Cow::Borrowed("name")) && pair.value.is_none());
     }

@@ -184,7 +184,14 @@ mod tests {
             assert_eq!(SegmentName::parse(&name.ids_path(Path::new("j")), "ids"), Some(name));
         }
         assert!(name < again && again < SegmentName { first: 10, generation: 0 });
-        for other in ["7.seg", "00000000000000000007.seg.damaged", "00000000000000000007-0.seg", "18446744073709551615.seg", ".seg", "reserve"] {
+        for other in [
+            "7.seg",
+            "00000000000000000007.seg.damaged",
+            "00000000000000000007-0.seg",
+            "18446744073709551615.seg",
+            ".seg",
+            "reserve",
+        ] {
             assert_eq!(SegmentName::parse(Path::new(other), "seg"), None, "{other}");
         }
     }
@@ -197,11 +204,8 @@ mod tests {
             bytes: 100,
             sealed_at: None,
         };
-        let catalog = Catalog {
-            segments: vec![segment(5, 0), segment(9, 0), segment(9, 1)],
-            durable: 12,
-            ..Catalog::default()
-        };
+        let catalog =
+            Catalog { segments: vec![segment(5, 0), segment(9, 0), segment(9, 1)], durable: 12, ..Catalog::default() };
         let place = |first, generation, end| Place::In { name: SegmentName { first, generation }, readable: 100, end };
         assert_eq!(catalog.find(4), Place::Before(5));
         assert_eq!(catalog.find(8), place(5, 0, 9));

@@ -368,12 +368,12 @@ impl Journal {
         let Shared { storage, directory, .. } = &*self.inner.shared;
         let mut unwritten = None;
         if self.inner.options.duplicate_window > 0 && !self.inner.shared.catalog().ids.contains(&segment.name) {
-            let ids = recovery::ids_of_segment(&**storage, directory, segment, end)?;
-            match self.inner.shared.write_ids(segment.name, &ids) {
-                // On a full disk the segment must be able to go first.
-                Err(error) if error.kind() == io::ErrorKind::StorageFull => unwritten = Some(ids),
-                written => written?,
-            }
+            let ids = recovery::ids_of_segment(&**storage, directory, segment, end).unwrap_or_else(|error| {
+                tracing::warn!(%error, segment = %segment.name, "the ids of a released segment could not be read");
+                Vec::new()
+            });
+            // On a full disk the segment must be able to go first.
+            unwritten = self.inner.shared.write_ids(segment.name, &ids).is_err().then_some(ids);
         }
         match storage.remove_file(&segment.name.path(directory)) {
             Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(error),

@@ -33,6 +33,7 @@ mod journal;
 mod offline;
 mod reader;
 mod recovery;
+mod reserve;
 mod scan;
 mod writer;
 

@@ -162,7 +162,11 @@ pub fn verify(storage: &dyn Storage, directory: &Path) -> Result<Vec<Problem>, J
 }
 
 /// Checks a segment; `visit` gets its intact frames.
-fn check(storage: &dyn Storage, place: &Place<'_>, mut visit: impl FnMut(&Frame)) -> Result<Vec<Problem>, JournalError> {
+fn check(
+    storage: &dyn Storage,
+    place: &Place<'_>,
+    mut visit: impl FnMut(&Frame),
+) -> Result<Vec<Problem>, JournalError> {
     let Place { name, path, length, end } = *place;
     let problem = |kind, bytes, lost| Problem { kind, segment: path.to_owned(), bytes, lost };
     let mut problems = Vec::new();

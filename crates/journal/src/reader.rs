@@ -41,6 +41,9 @@ pub enum Missing {
 /// Entries are read ahead up to about so many bytes.
 const AHEAD: usize = 1 << 20;
 
+/// A cursor that comes back from reading, and how that went.
+type Filled = (Box<Cursor>, Result<(), ReadError>);
+
 /// Reads the durable entries from an index on, and waits for more at the end.
 #[derive(Debug)]
 pub struct Reader {
@@ -49,7 +52,7 @@ pub struct Reader {
     /// None while it is in a blocking thread, reading.
     cursor: Option<Box<Cursor>>,
     /// A read on its way; kept here so that dropping the future of [`Reader::next`] loses nothing.
-    reading: Option<JoinHandle<(Box<Cursor>, Result<(), ReadError>)>>,
+    reading: Option<JoinHandle<Filled>>,
     position: u64,
 }
 
@@ -84,8 +87,10 @@ impl Reader {
                 let _ = self.durable.wait_for(|durable| *durable > position).await;
             }
             let reading = self.reading.get_or_insert_with(|| {
-                let mut cursor =
-                    self.cursor.take().unwrap_or_else(|| Box::new(Cursor::new(Arc::clone(&self.shared), self.position)));
+                let mut cursor = self
+                    .cursor
+                    .take()
+                    .unwrap_or_else(|| Box::new(Cursor::new(Arc::clone(&self.shared), self.position)));
                 tokio::task::spawn_blocking(move || {
                     let result = cursor.fill();
                     (cursor, result)
@@ -153,12 +158,14 @@ impl Cursor {
             };
             let path = name.path(&self.shared.directory);
             match self.read_frame(name, &path, readable) {
+                // Void.
+                Ok(Some(Scanned::Frame(frame, _))) if frame.header.end() > end => {}
                 Ok(Some(Scanned::Frame(frame, _))) => {
                     if frame.header.first > self.next {
-                        self.miss(frame.header.first.min(end), Missing::Damaged);
+                        self.miss(frame.header.first, Missing::Damaged);
                     }
-                    // What lies before was given already; what lies at or above the end is void.
-                    for entry in frame.entries().filter(|entry| entry.index < end) {
+                    for entry in frame.entries() {
+                        // Those before were given already, or were not asked for.
                         if entry.index == self.next {
                             bytes += entry.bytes.len();
                             self.next += 1;
@@ -170,7 +177,8 @@ impl Cursor {
                 Ok(Some(Scanned::Damage(_))) => {}
                 Ok(None) => self.miss(end, Missing::Damaged),
                 // Released since it was looked up.
-                Err(error) if error.kind() == io::ErrorKind::NotFound && self.shared.catalog().find(self.next) != place => {}
+                Err(error)
+                    if error.kind() == io::ErrorKind::NotFound && self.shared.catalog().find(self.next) != place => {}
                 Err(source) => return Err(ReadError { path, source }),
             }
         }

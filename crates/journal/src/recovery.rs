@@ -127,8 +127,7 @@ pub(crate) fn scan_segment(
             scan.updates.insert(key.to_owned(), value.map(Bytes::copy_from_slice));
         }
         scan.ids.append(&mut scan.last_ids);
-        scan.last_ids
-            .extend(frame.entries().filter(|entry| entry.kind == EntryKind::Record).map(|entry| entry.id));
+        scan.last_ids.extend(frame.entries().filter(|entry| entry.kind == EntryKind::Record).map(|entry| entry.id));
         scan.last = Some(frame);
     }
     scan.tail = readable - intact_to;

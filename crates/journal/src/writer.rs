@@ -26,8 +26,6 @@ use crate::journal::{Committed, JournalOptions, Shared};
 const MAX_STATES: usize = 1024;
 /// Bytes of all states together, at most.
 const MAX_STATES_BYTES: usize = 16 << 20;
-/// What is written to the reserve at once.
-const RESERVE_CHUNK: usize = 64 << 10;
 
 pub(crate) enum Message {
     Submit(Job),
@@ -75,7 +73,8 @@ pub(crate) struct Writer {
     buffer: Vec<u8>,
     /// Whether the last frame is an empty one, which proves all before it.
     marked: bool,
-    reserve_tried: Instant,
+    /// When it was last tried to make the reserve again.
+    pub(crate) reserve_tried: Instant,
 }
 
 /// A group as it was encoded, before it is durable.
@@ -383,9 +382,6 @@ impl Writer {
         self.next += group.entries;
         self.marked = group.entries == 0 && group.outcomes.is_empty();
         self.window.commit();
-        if let Some(states) = group.states {
-            self.states = states;
-        }
         {
             let mut catalog = self.shared.catalog();
             if let Some(active) = &mut self.active {
@@ -401,7 +397,10 @@ impl Writer {
                 }
             }
             catalog.durable = self.next;
-            catalog.states.clone_from(&self.states);
+            if let Some(states) = group.states {
+                catalog.states.clone_from(&states);
+                self.states = states;
+            }
             catalog.failing = false;
             catalog.statistics.groups += 1;
             catalog.statistics.entries += group.entries;
@@ -437,66 +436,6 @@ impl Writer {
                 tracing::warn!(%error, segment = %name, "the ids of a segment could not be written");
             }
         }
-    }
-
-    fn reserve_path(&self) -> PathBuf {
-        self.directory.join("reserve")
-    }
-
-    /// Makes sure that the reserve is there.
-    ///
-    /// # Errors
-    /// As the storage gives them; without space, there is no reserve then.
-    pub(crate) fn make_reserve(&mut self) -> io::Result<()> {
-        let path = self.reserve_path();
-        if self.storage.length(&path)? == Some(self.options.reserve_bytes) || self.options.reserve_bytes == 0 {
-            return Ok(());
-        }
-        let made = (|| {
-            let file = self.storage.open(&path, OpenMode::Create)?;
-            // Written, not only made longer: a hole keeps no space free.
-            let zeros = vec![0; RESERVE_CHUNK];
-            let mut at = 0;
-            while at < self.options.reserve_bytes {
-                let length = (self.options.reserve_bytes - at).min(RESERVE_CHUNK as u64);
-                file.write_all_at(&zeros[..length as usize], at)?;
-                at += length;
-            }
-            file.set_length(at)?;
-            file.sync()?;
-            self.storage.sync_directory(&self.directory)
-        })();
-        if made.is_err() {
-            let _ = self.storage.remove_file(&path);
-        }
-        made
-    }
-
-    /// The disk is full: gives up the reserve for cursors and statements, and refuses data.
-    pub(crate) fn enter_full(&mut self) {
-        self.reserve_tried = Instant::now();
-        if let Err(error) = self.storage.remove_file(&self.reserve_path())
-            && error.kind() != io::ErrorKind::NotFound
-        {
-            tracing::error!(%error, "the journal's reserve could not be given up");
-        }
-        self.shared.catalog().disk_full = true;
-        self.shared.published();
-    }
-
-    /// Takes data again when there is room for the reserve and for as much again.
-    fn try_leave_full(&mut self) {
-        if !self.shared.catalog().disk_full || self.reserve_tried.elapsed() < self.options.idle_mark_after {
-            return;
-        }
-        self.reserve_tried = Instant::now();
-        let needed = 2 * self.options.reserve_bytes + self.options.group_bytes as u64;
-        let room = self.storage.available_space(&self.directory).unwrap_or(0);
-        if room < needed || self.make_reserve().is_err() {
-            return;
-        }
-        self.shared.catalog().disk_full = false;
-        self.shared.published();
     }
 }
 

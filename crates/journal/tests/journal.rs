@@ -1,4 +1,5 @@
 //! What the journal promises to its callers, in the absence of crashes.
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "a helper of a test fails as the test does")]
 
 mod support;
 
@@ -167,7 +168,9 @@ fn what_is_too_large_is_refused_alone() {
             batch.set_state("k".repeat(key), vec![0; value]);
             batch
         };
-        for batch in [batch(&[entry(0, MAX_BATCH)]), with_state(MAX_STATE_KEY + 1, 0), with_state(1, MAX_STATE_VALUE + 1)] {
+        for batch in
+            [batch(&[entry(0, MAX_BATCH)]), with_state(MAX_STATE_KEY + 1, 0), with_state(1, MAX_STATE_VALUE + 1)]
+        {
             let refused = journal.submit(batch).await.map(drop);
             assert!(matches!(refused, Err(SubmitError::TooLarge(_))), "{refused:?}");
         }
@@ -271,7 +274,8 @@ fn a_full_disk_refuses_data_and_still_takes_cursors_and_takes_data_again_when_th
         assert!(matches!(refused, SubmitError::Full { pressure: Pressure::DiskFull, .. }), "{refused}");
         assert_eq!(storage.length(&Path::new(DIRECTORY).join("reserve")).unwrap(), None, "the reserve was given up");
         for cursor in 0..10_u8 {
-            let mut batch = batch(&[Entry { kind: actlog_core::EntryKind::Statement, ..entry(1000 + u64::from(cursor), 0) }]);
+            let mut batch =
+                batch(&[Entry { kind: actlog_core::EntryKind::Statement, ..entry(1000 + u64::from(cursor), 0) }]);
             batch.set_state("sink/a", vec![cursor]);
             journal.submit(batch.control()).await.unwrap().await.unwrap();
         }
@@ -390,7 +394,8 @@ fn an_inspection_counts_what_is_there_and_writes_nothing() {
         let steps = storage.steps();
         let inspection = inspect(&storage, Path::new(DIRECTORY)).unwrap();
         assert_eq!(storage.steps(), steps);
-        let sum = |count: fn(&actlog_journal::SegmentInspection) -> u64| inspection.segments.iter().map(count).sum::<u64>();
+        let sum =
+            |count: fn(&actlog_journal::SegmentInspection) -> u64| inspection.segments.iter().map(count).sum::<u64>();
         assert_eq!((sum(|segment| segment.records), sum(|segment| segment.statements)), (90, 10));
         assert_eq!(inspection.segments.last().unwrap().end, 100);
         assert_eq!(inspection.states, [("sink/a".to_owned(), 5)].into());

@@ -46,6 +46,10 @@ const CUSTOMER_SERVICE: &[&str] = &[
 const SECURITY: &[&str] =
     &["solution", "entity", "team", "position", "organization", "fieldsecurityprofile", "businessunit"];
 
+/// Entities that are in an area.
+pub(crate) const AREA_ENTITIES: usize =
+    COMMON.len() + SALES.len() + MARKETING.len() + CUSTOMER_SERVICE.len() + SECURITY.len();
+
 impl AreaSwitches {
     /// Every area that is switched on or off here, with the entities it covers. No entity is in two areas.
     pub(crate) fn switched(&self) -> impl Iterator<Item = (bool, &'static [&'static str])> {

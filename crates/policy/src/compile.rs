@@ -5,7 +5,7 @@ use std::collections::{HashMap, HashSet};
 use actlog_dataverse::tables;
 use uuid::Uuid;
 
-use crate::areas::NOT_LOGGED;
+use crate::areas::{AREA_ENTITIES, NOT_LOGGED};
 use crate::document::{EntitySettings, PolicyDocument, Values};
 use crate::policy::{EntityPolicy, NameBuffer, Policy, Settings};
 use crate::redact::{ColumnValues, ValueHasher};
@@ -72,6 +72,7 @@ impl Policy {
     pub fn compile(document: &PolicyDocument, version: u64, hash_key: Option<&[u8]>) -> Result<Self, PolicyError> {
         let too_short =
             |key: &[u8]| PolicyError::HashKeyTooShort { bytes: key.len(), minimum: ValueHasher::MIN_KEY_BYTES };
+        check_size(document)?;
         let hasher = hash_key.map(|key| ValueHasher::new(key).ok_or_else(|| too_short(key))).transpose()?;
         let mut policy = Self {
             version,
@@ -106,6 +107,31 @@ impl Policy {
             _ => Ok(policy),
         }
     }
+}
+
+/// Entities and columns that a policy may have in all once it is resolved: each organisation has the top's entities and
+/// each entity the columns of all entities, so that a small text could ask for very much memory.
+const MAX_RESOLVED: usize = 1_000_000;
+
+fn check_size(document: &PolicyDocument) -> Result<(), PolicyError> {
+    let columns_of =
+        |settings: &EntitySettings| settings.columns.len() + settings.unaudited_columns.iter().flatten().count();
+    // Entities, columns that each of them inherits, and all else.
+    let counts = |one: &PolicyDocument| {
+        let own: usize = one.entities.values().map(columns_of).sum();
+        let rest = own + one.messages.add.len() + one.messages.remove.len() + one.rules.len();
+        (one.entities.len(), columns_of(&one.all_entities), rest)
+    };
+    let top = counts(document);
+    let resolved = [(0, 0, 0)].into_iter().chain(document.organizations.values().map(counts)).map(|over| {
+        let (entities, columns) = (top.0 + over.0 + AREA_ENTITIES, 1 + top.1 + over.1);
+        entities.saturating_mul(columns).saturating_add(top.2 + over.2)
+    });
+    if resolved.fold(0, usize::saturating_add) <= MAX_RESOLVED {
+        return Ok(());
+    }
+    let reason = format!("entities, their columns and organisations multiply to more than {MAX_RESOLVED} settings");
+    Err(PolicyError::invalid(".".to_owned(), reason))
 }
 
 /// Resolves what a document says. `path` begins the key paths in errors.

@@ -82,12 +82,23 @@ impl ColumnValues {
     }
 
     /// The strictest treatment, column by column, that any of these gives: for values of which the entity is not known.
-    pub(crate) fn strictest_of<'v>(all: impl Iterator<Item = &'v Self> + Clone) -> Self {
-        let mut strictest =
-            Self { others: all.clone().map(|one| one.others).max().unwrap_or_default(), ..Self::default() };
-        for column in all.clone().flat_map(|one| one.columns.keys()) {
-            let values = all.clone().map(|one| one.of(column)).max().unwrap_or_default();
-            strictest.columns.insert(column.clone(), values);
+    pub(crate) fn strictest_of<'v>(all: impl Iterator<Item = &'v Self>) -> Self {
+        let (mut entities, mut strictest) = (0, Self::default());
+        let mut named = HashMap::<&String, usize>::new();
+        for one in all {
+            entities += 1;
+            strictest.others = strictest.others.max(one.others);
+            for (column, values) in &one.columns {
+                *named.entry(column).or_default() += 1;
+                let so_far = strictest.columns.entry(column.clone()).or_default();
+                *so_far = (*so_far).max(*values);
+            }
+        }
+        // A column that only some entities name is in the others one of the others.
+        for (column, values) in &mut strictest.columns {
+            if named.get(column) != Some(&entities) {
+                *values = (*values).max(strictest.others);
+            }
         }
         strictest
     }

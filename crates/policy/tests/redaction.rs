@@ -149,6 +149,18 @@ fn what_names_no_entity_gets_the_strictest_treatment_of_any() {
 }
 
 #[test]
+fn a_column_that_every_entity_keeps_is_kept_where_the_entity_is_not_known() {
+    let policy = policy(
+        "all_entities.values = 'omit'\nall_entities.columns.statecode = 'keep'\nentities.lead.columns.fax = 'keep'",
+    );
+    let fields = fields(&applied(&policy, AuditRecord { entity_name: None, ..contact() }));
+    assert_eq!((fields["statecode"].as_deref(), fields["fullname"].as_deref()), (Some("0"), Some(OMITTED)));
+    let mut with_fax = record("Update", "");
+    with_fax.fields = vec![Field::new("fax", "1")];
+    assert_eq!(applied(&policy, with_fax).fields[0].value.as_deref(), Some(OMITTED));
+}
+
+#[test]
 fn a_query_hides_the_literals_of_linked_entities() {
     let policy = policy("[entities.contact]\nvalues = 'omit'");
     let query = |text: &'static str| {

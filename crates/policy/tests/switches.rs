@@ -408,6 +408,12 @@ fn errors_name_the_key_and_what_is_allowed() {
     let twice = "[[rules]]\nname = 'x'\naction = 'exclude'\napp_names = ['a']\n".repeat(2);
     assert!(error(&twice).contains("rule:x"));
     assert!(error(&format!("# {}", "x".repeat(PolicyDocument::MAX_BYTES))).contains("1048576"));
+    let entities: String = (0..2000).map(|number| format!("[entities.e{number}]\n")).collect();
+    let columns: String = (0..2000).map(|number| format!("c{number} = 'omit'\n")).collect();
+    let organizations: String = (0..5000).map(|number| format!("[organizations.o{number}]\n")).collect();
+    assert!(Policy::compile(&PolicyDocument::parse(&organizations).unwrap(), 1, None).is_ok());
+    assert!(error(&format!("{entities}{organizations}")).contains("more than 1000000"));
+    assert!(error(&format!("{entities}[all_entities.columns]\n{columns}")).contains("more than 1000000"));
     let short = Policy::compile(&PolicyDocument::default(), 1, Some(b"short")).unwrap_err();
     assert!(short.to_string().contains("at least 16"), "{short}");
 }

@@ -38,8 +38,8 @@ impl Records {
         self.next += 1;
         let mut random = Random::new(self.seed, PURPOSE, number);
         let user = id_of(self.seed, PURPOSE, random.below(100));
-        let entity = *random.pick(&["account", "contact", "incident", "opportunity", "new_bankdetails"]);
-        let (operation, category) = *random.pick(&[
+        let entity = random.pick(&["account", "contact", "incident", "opportunity", "new_bankdetails"]);
+        let (operation, category) = random.pick(&[
             ("Update", "Update"),
             ("Create", "Create"),
             ("Retrieve", "Read"),
@@ -72,7 +72,7 @@ impl Records {
             "Create" | "Update" => {
                 record.entity_id = Some(random.uuid());
                 for _ in 0..random.between(1, 8) {
-                    let name = *random.pick(&["name", "emailaddress1", "telephone1", "description", "new_iban"]);
+                    let name = random.pick(&["name", "emailaddress1", "telephone1", "description", "new_iban"]);
                     let value = (!random.per_mille(50)).then(|| self.text(&mut random, "Contoso Ltd").into());
                     record.fields.push(Field { name: name.into(), value });
                 }
@@ -101,7 +101,7 @@ impl Records {
         match self.nasty {
             false => plain.to_owned(),
             true if random.per_mille(25) => "long ".repeat(64 * 1024 / 5),
-            true => (*random.pick(&NASTY)).to_owned(),
+            true => random.pick(&NASTY).to_owned(),
         }
     }
 

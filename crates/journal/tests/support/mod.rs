@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actlog_core::{Entry, EntryKind, Storage, SystemClock, Timestamp};
-use actlog_journal::{Batch, Committed, Journal, JournalError, JournalOptions, Missing, ReadItem, Recovery};
+use actlog_journal::{Batch, Committed, Journal, JournalError, JournalOptions, Missing, ReadError, ReadItem, Recovery};
 use actlog_testkit::storage::FaultStorage;
 use uuid::Uuid;
 
@@ -70,17 +70,25 @@ pub(crate) async fn write(journal: &Journal, numbers: impl IntoIterator<Item = u
     journal.submit(batch(&entries)).await.unwrap().await.unwrap()
 }
 
-/// All that is durable from an index on, and what is missing.
-pub(crate) async fn read_from(journal: &Journal, from: u64) -> (Vec<Entry>, Vec<(std::ops::Range<u64>, Missing)>) {
+/// Entries, and what is missing.
+pub(crate) type Content = (Vec<Entry>, Vec<(std::ops::Range<u64>, Missing)>);
+
+/// All that is durable from an index on.
+pub(crate) async fn try_read_from(journal: &Journal, from: u64) -> Result<Content, ReadError> {
     let mut reader = journal.reader(from);
     let (mut entries, mut missing) = (Vec::new(), Vec::new());
     while reader.position() < journal.durable() {
-        match reader.next(1000).await.unwrap() {
+        match reader.next(1000).await? {
             ReadItem::Entries(some) => entries.extend(some),
             ReadItem::Missing { indices, reason } => missing.push((indices, reason)),
         }
     }
-    (entries, missing)
+    Ok((entries, missing))
+}
+
+/// All that is durable from an index on, where reading works.
+pub(crate) async fn read_from(journal: &Journal, from: u64) -> Content {
+    try_read_from(journal, from).await.unwrap()
 }
 
 /// Waits until a condition holds.
@@ -95,5 +103,9 @@ pub(crate) fn wait_until(mut condition: impl FnMut() -> bool) {
 /// The paths of the segments, in order.
 pub(crate) fn segments(storage: &FaultStorage) -> Vec<std::path::PathBuf> {
     let entries = storage.list(Path::new(DIRECTORY)).unwrap();
-    entries.into_iter().map(|entry| entry.path).filter(|path| path.extension().is_some_and(|end| end == "seg")).collect()
+    entries
+        .into_iter()
+        .map(|entry| entry.path)
+        .filter(|path| path.extension().is_some_and(|end| end == "seg"))
+        .collect()
 }

@@ -80,6 +80,10 @@ impl Sink for FileSink {
         };
         let result = pump.run(&mut cx).await;
         pump.housekeeping.stop().await;
+        if result.is_err() {
+            let writer = Arc::clone(&pump.writer);
+            blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).abandon()).await?;
+        }
         result
     }
 }

@@ -69,6 +69,8 @@ struct OpenFile {
     written: u64,
     buffer: Vec<u8>,
     synced: bool,
+    /// Whether a commit has named it. Until then it gets no byte.
+    named: bool,
     opened: Timestamp,
     period: Option<i64>,
     last_used: u64,
@@ -152,7 +154,10 @@ impl Writer {
         let file = match self.storage.open(&state.path, OpenMode::Write) {
             Ok(file) => file,
             Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                damaged("is gone");
+                // One without content may have been abandoned: its commit was reported as failed.
+                if state.length > 0 {
+                    damaged("is gone");
+                }
                 return Ok(None);
             }
             Err(error) => return Err(file_error(&state.path)(error)),
@@ -162,9 +167,10 @@ impl Writer {
             damaged("became shorter");
             return Ok(None);
         }
+        // Made durable at once, as the file may be closed without another write; and even if the length is right, since
+        // an earlier attempt may have cut the file and failed to sync it.
+        file.set_length(state.length).and_then(|()| file.sync()).map_err(file_error(&state.path))?;
         if length > state.length {
-            // Made durable at once: the file may be closed without another write.
-            file.set_length(state.length).and_then(|()| file.sync()).map_err(file_error(&state.path))?;
             tracing::info!(path = %state.path.display(), bytes = length - state.length,
                 "cut off what was written after the last commit; it is written again from the journal");
         }
@@ -176,6 +182,7 @@ impl Writer {
             written: state.length,
             buffer: Vec::new(),
             synced: true,
+            named: true,
             period: state.period,
             last_used: 0,
         }))
@@ -244,6 +251,7 @@ impl Writer {
             written: 0,
             buffer: Vec::new(),
             synced: true,
+            named: false,
             opened: now,
             period: self.router.period(now),
             last_used: self.batch,
@@ -279,19 +287,11 @@ impl Writer {
         Ok(())
     }
 
-    /// The first name behind all that were ever used and still exist, compressed or not. An empty file, as a crash leaves
-    /// it that comes before the commit which would name it, makes room.
+    /// The first name behind all that were ever used and still exist, compressed or not.
     fn free_path(&self, name: &NumberedName<'_>) -> io::Result<PathBuf> {
         let files = self.storage.list(name.folder)?;
-        let numbered = files.iter().filter_map(|file| Some((name.number(&file.path)?, file)));
-        let Some((number, last)) = numbered.max_by_key(|(number, _)| *number) else { return Ok(name.path(0)) };
-        let ours = || self.open.values().chain(&self.closing).any(|file| file.path == last.path);
-        if last.path == name.path(number) && last.length == 0 && !last.is_directory && !ours() {
-            // Not opened as it is: it could be somebody else's, with permissions of theirs.
-            self.storage.remove_file(&last.path)?;
-            return Ok(last.path.clone());
-        }
-        Ok(name.path(number + 1))
+        let last = files.iter().filter_map(|file| name.number(&file.path)).max();
+        Ok(name.path(last.map_or(0, |last| last + 1)))
     }
 
     /// Stops writing to a route's file; the next commit closes it.
@@ -357,6 +357,7 @@ impl Writer {
     /// To be called when what [`Writer::sync`] returned is stored: closes what was closing.
     pub(crate) fn committed(&mut self) -> Result<(), SinkError> {
         self.uncommitted = 0;
+        self.open.values_mut().for_each(|file| file.named = true);
         let closed: Vec<_> = self.to_compress().collect();
         self.pending.extend(closed);
         for file in std::mem::take(&mut self.closing) {
@@ -369,6 +370,15 @@ impl Writer {
             }
         }
         Ok(())
+    }
+
+    /// To be called after an error: removes files that no commit has named, so that attempts which fail again and again
+    /// (a full disk) do not leave more and more empty files.
+    pub(crate) fn abandon(&mut self) {
+        for (_, file) in self.open.drain().filter(|(_, file)| !file.named) {
+            // Should this fail too, an empty file is left.
+            let _ = self.storage.remove_file(&file.path);
+        }
     }
 
     /// Closed files that are to be compressed.

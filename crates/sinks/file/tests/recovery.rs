@@ -79,7 +79,15 @@ async fn a_full_disk_is_an_error_that_names_the_file_and_nothing_is_lost_when_th
             || matches!(error, SinkError::Journal(_)),
         "{error}"
     );
-    bench.run().await.unwrap_err();
+    let before = bench.storage.list(Path::new("/data/audit/crm")).unwrap().len();
+    for _ in 0..5 {
+        bench.run().await.unwrap_err();
+    }
+    assert_eq!(
+        bench.storage.list(Path::new("/data/audit/crm")).unwrap().len(),
+        before,
+        "attempts leave nothing behind"
+    );
     bench.storage.set_capacity(None);
     bench.run().await.unwrap();
     bench.assert_exactly_once("after the disk was full");

@@ -380,7 +380,7 @@ mod tests {
             (json!({ "credentials": [{ "organizations": ["a"] }] }), "credentials[0]", "asks for nothing"),
             (json!({ "key": { "environment": "A" } }), "key", "environment"),
             (json!({ "colour": 1 }), "", "colour"),
-            (json!({ "max_line": "1 GiB" }), "max_line", "64"),
+            (json!({ "max_line": "1 GiB" }), "max_line", "16.0 MiB"),
             (json!({ "limits": { "max_connections": 0 } }), "limits.max_connections", "at least 1"),
         ] {
             let mut table = wrong;

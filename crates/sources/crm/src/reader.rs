@@ -73,7 +73,7 @@ pub(crate) fn find(folder: &Path, patterns: &[String]) -> io::Result<Vec<Input>>
         } else {
             let pattern = path.to_string_lossy();
             let paths = glob::glob(&pattern).map_err(|error| io::Error::new(io::ErrorKind::InvalidInput, error))?;
-            let paths = paths.collect::<Result<Vec<_>, _>>().map_err(glob::GlobError::into_error)?;
+            let paths = paths.collect::<Result<Vec<_>, _>>().map_err(io::Error::from)?;
             paths.into_iter().filter(|path| path.is_file()).collect()
         };
         matches.sort();
@@ -171,7 +171,7 @@ fn read_stdin(
     reader.by_ref().take(4).read_to_end(&mut magic)?;
     let compression = Compression::of(&magic);
     let content = compression.decompress(Box::new(io::Cursor::new(magic).chain(reader)))?;
-    let mut cutter = Cutter::new(content, Vec::new(), Place::default(), settings);
+    let mut cutter = Cutter::new(content, Place::default(), settings);
     // What has arrived is handed on at once: whoever writes to us may pause for long.
     cutter.is_live = true;
     while let Some(piece) = cutter.next()? {
@@ -225,10 +225,10 @@ fn read_file(
         content
     };
     place.read_length = 0;
-    let mut cutter = Cutter::new(content, Vec::with_capacity(settings.batch_size), place, settings);
+    let mut cutter = Cutter::new(content, place, settings);
     loop {
         let piece = cutter.next()?;
-        let is_end = piece.is_none() || cutter.is_at_end;
+        let is_end = piece.is_none() || cutter.is_done();
         let mut reached = cutter.place;
         if is_end && !is_plain {
             reached.read_length = length;
@@ -317,117 +317,208 @@ struct Cutter {
     pending: Vec<u8>,
     place: Place,
     settings: Settings,
-    is_at_end: bool,
-    is_live: bool,
-    /// What the decompressor said when it could go no further.
+    /// The content has ended, or broken off.
+    has_ended: bool,
+    /// What the decompressor said when it could go no further, until it is told.
     broken: Option<io::Error>,
+    is_live: bool,
 }
 
 impl Cutter {
-    fn new(content: Box<dyn Read>, pending: Vec<u8>, place: Place, settings: Settings) -> Self {
-        Self { content, pending, place, settings, is_at_end: false, is_live: false, broken: None }
+    fn new(content: Box<dyn Read>, place: Place, settings: Settings) -> Self {
+        Self { content, pending: Vec::new(), place, settings, has_ended: false, broken: None, is_live: false }
     }
 
-    /// The next piece; none at the end. The last line need not end with a line end.
+    /// Whether there is nothing more to come.
+    fn is_done(&self) -> bool {
+        self.has_ended && self.pending.is_empty() && self.broken.is_none()
+    }
+
+    /// The next piece; none at the end.
     fn next(&mut self) -> io::Result<Option<Piece>> {
-        self.read_more(self.settings.batch_size.saturating_sub(self.pending.len()))?;
-        let mut end = memchr::memrchr(b'\n', &self.pending);
-        while end.is_none() && !self.is_at_end {
-            let searched = self.pending.len();
+        let batch_size = self.settings.batch_size;
+        if self.pending.capacity() < batch_size {
+            self.pending.reserve(batch_size - self.pending.len());
+        }
+        self.read_more(batch_size.saturating_sub(self.pending.len()))?;
+        // As many lines as fit into a batch; if not even one does, that one.
+        let fitting = self.pending.len().min(batch_size);
+        let mut end = memchr::memrchr(b'\n', &self.pending[..fitting]);
+        let mut searched = fitting;
+        while end.is_none() {
+            end = memchr::memchr(b'\n', &self.pending[searched..]).map(|found| searched + found);
+            searched = self.pending.len();
+            if end.is_some() || self.has_ended {
+                break;
+            }
             if searched > self.settings.max_line {
                 return self.overlong().map(Some);
             }
             self.read_more(STEP)?;
-            end = memchr::memchr(b'\n', &self.pending[searched..]).map(|found| searched + found);
         }
-        let lines_before = self.place.lines;
-        let length = match end {
-            Some(end) => end + 1,
-            None => self.pending.len(),
-        };
-        let rest = self.pending.split_off(length);
+        let Some(end) = end else { return Ok(self.last()) };
+        let rest = self.pending.split_off(end + 1);
         let data = std::mem::replace(&mut self.pending, rest);
+        Ok(Some(self.pass(data)))
+    }
+
+    /// What stands behind the last line end: a last line without one, or what is left of a line that broke off.
+    fn last(&mut self) -> Option<Piece> {
+        let mut rest = std::mem::take(&mut self.pending);
+        let Some(error) = self.broken.take() else {
+            return (!rest.is_empty()).then(|| self.pass(rest));
+        };
+        // The place stays in front of the broken line: should the file become whole, it is read from there.
+        rest.truncate(STEP);
+        let reason = format!("the content can't be decompressed any further: {error}");
+        let trouble = Trouble { line: self.place.lines + 1, reason, sample: rest };
+        Some(Piece { data: Vec::new(), lines_before: self.place.lines, trouble: Some(trouble) })
+    }
+
+    fn pass(&mut self, data: Vec<u8>) -> Piece {
+        let lines_before = self.place.lines;
         self.place.offset += data.len() as u64;
         self.place.lines += memchr::memchr_iter(b'\n', &data).count() as u64;
-        // A line that was begun in front of where decompression broke is not whole, and goes with the trouble.
-        let is_last = self.is_at_end && self.pending.is_empty();
-        self.is_at_end = is_last;
-        let trouble = if is_last { self.broken.take().map(|error| self.broken_off(&error)) } else { None };
-        if data.is_empty() && trouble.is_none() {
-            return Ok(None);
-        }
-        Ok(Some(Piece { data, lines_before, trouble }))
+        Piece { data, lines_before, trouble: None }
     }
 
-    /// Reads until so many bytes more are there, or the end; of live content what is there.
-    fn read_more(&mut self, wanted: usize) -> io::Result<()> {
-        if self.is_at_end || wanted == 0 {
-            return Ok(());
-        }
-        let before = self.pending.len();
-        let result = if self.is_live {
-            self.pending.resize(before + wanted, 0);
-            let read = loop {
-                match self.content.read(&mut self.pending[before..]) {
-                    Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                    other => break other,
-                }
-            };
-            self.pending.truncate(before + read.as_ref().map_or(0, |read| *read));
-            self.is_at_end = matches!(read, Ok(0));
-            read
-        } else {
-            let read = self.content.by_ref().take(wanted as u64).read_to_end(&mut self.pending);
-            self.is_at_end = self.pending.len() < before + wanted;
-            read
-        };
-        match result {
-            Ok(_) => Ok(()),
-            // An error without a number is the decompressor's: the content is damaged or cut, which reading again won't
-            // cure.
-            Err(error) if error.raw_os_error().is_none() => {
-                self.is_at_end = true;
-                self.broken = Some(error);
-                Ok(())
-            }
-            Err(error) => Err(error),
-        }
-    }
-
-    fn broken_off(&self, error: &io::Error) -> Trouble {
-        let reason = format!("the content can't be decompressed any further: {error}");
-        Trouble { line: self.place.lines + 1, reason, sample: Vec::new() }
-    }
-
-    /// Passes over the rest of a line that is too long, keeping its beginning.
+    /// Passes over a line that is too long, keeping its beginning.
     fn overlong(&mut self) -> io::Result<Piece> {
         let lines_before = self.place.lines;
         let mut sample = std::mem::take(&mut self.pending);
         let mut length = sample.len() as u64;
         sample.truncate(STEP);
-        loop {
+        sample.shrink_to_fit();
+        let end = loop {
             self.read_more(STEP)?;
-            match memchr::memchr(b'\n', &self.pending) {
-                Some(end) => {
-                    self.pending.drain(..=end);
-                    length += end as u64;
-                    self.place.offset += length + 1;
-                    self.place.lines += 1;
-                    break;
-                }
-                None => {
-                    length += self.pending.len() as u64;
-                    self.pending.clear();
-                    if self.is_at_end {
-                        self.place.offset += length;
-                        break;
-                    }
-                }
+            if let Some(end) = memchr::memchr(b'\n', &self.pending) {
+                break Some(end);
             }
+            length += self.pending.len() as u64;
+            self.pending.clear();
+            if self.has_ended {
+                break None;
+            }
+        };
+        self.place.offset += length;
+        if let Some(end) = end {
+            length += end as u64;
+            self.pending.drain(..=end);
+            self.place.offset += end as u64 + 1;
+            self.place.lines += 1;
         }
-        let reason = format!("the line has {length} bytes; {} are taken", self.settings.max_line);
-        // More may be pending behind it, and what broke must still be told.
-        self.is_at_end = self.is_at_end && self.pending.is_empty() && self.broken.is_none();
-        Ok(Piece { data: Vec::new(), lines_before, trouble: Some(Trouble { line: lines_before + 1, reason, sample }) })
+        let trouble = Trouble { line: lines_before + 1, reason: too_long(length, self.settings.max_line), sample };
+        Ok(Piece { data: Vec::new(), lines_before, trouble: Some(trouble) })
+    }
+
+    /// Reads until so many bytes more are there, or the end; of live content what is there.
+    fn read_more(&mut self, wanted: usize) -> io::Result<()> {
+        if self.has_ended || wanted == 0 {
+            return Ok(());
+        }
+        let before = self.pending.len();
+        let result = if self.is_live {
+            self.pending.resize(before + wanted, 0);
+            let read = self.content.read(&mut self.pending[before..]);
+            self.pending.truncate(before + read.as_ref().map_or(0, |read| *read));
+            read.map(|read| self.has_ended = read == 0)
+        } else {
+            let read = self.content.by_ref().take(wanted as u64).read_to_end(&mut self.pending);
+            read.map(|read| self.has_ended = read < wanted)
+        };
+        match result {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(()),
+            // An error without a number is the decompressor's: the content is damaged or cut short, which reading again
+            // won't cure.
+            Err(error) if error.raw_os_error().is_none() => {
+                self.has_ended = true;
+                self.broken = Some(error);
+                Ok(())
+            }
+            other => other,
+        }
+    }
+}
+
+/// What is said of a line that is too long.
+pub(crate) fn too_long(length: u64, most: usize) -> String {
+    format!("the line has {length} bytes, and {most} are taken (max_line)")
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+
+    /// Gives one part per read, as a pipe does.
+    struct Parts(VecDeque<Vec<u8>>);
+
+    impl Read for Parts {
+        fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+            let Some(mut part) = self.0.pop_front() else { return Ok(0) };
+            let length = part.len().min(buffer.len());
+            let rest = part.split_off(length);
+            buffer[..length].copy_from_slice(&part);
+            if !rest.is_empty() {
+                self.0.push_front(rest);
+            }
+            Ok(length)
+        }
+    }
+
+    #[test]
+    fn live_input_is_handed_on_as_it_arrives() {
+        let parts = ["one\ntw", "o\n", "three", "\nfour"].map(|part| part.as_bytes().to_vec());
+        let settings = Settings { batch_size: 1000, max_line: 1000 };
+        let mut cutter = Cutter::new(Box::new(Parts(parts.into())), Place::default(), settings);
+        cutter.is_live = true;
+        let mut pieces = Vec::new();
+        while let Some(piece) = cutter.next().unwrap() {
+            pieces.push((piece.lines_before, String::from_utf8(piece.data).unwrap()));
+        }
+        let expected = [(0, "one\n"), (1, "two\n"), (2, "three\n"), (3, "four")];
+        assert_eq!(pieces, expected.map(|(lines, text)| (lines, text.to_owned())));
+    }
+
+    proptest! {
+        /// Whatever the content: the pieces, and the beginnings of overlong lines, are the content again; and from the
+        /// place behind any piece the rest is read as it would have been.
+        #[test]
+        fn pieces_are_the_content_and_any_place_is_a_place_to_go_on_from(
+            lines in prop::collection::vec("[a-z]{0,40}", 0..30),
+            batch_size in 1_usize..100,
+            ends_with_line_end: bool,
+        ) {
+            let mut content = lines.join("\n");
+            if ends_with_line_end {
+                content.push('\n');
+            }
+            let settings = Settings { batch_size, max_line: 30 };
+            let read_from = |place: Place| {
+                let bytes = content.as_bytes()[place.offset as usize..].to_vec();
+                let mut cutter = Cutter::new(Box::new(io::Cursor::new(bytes)), place, settings);
+                let mut pieces = Vec::new();
+                while let Some(piece) = cutter.next().unwrap() {
+                    let at = piece.trouble.as_ref().map_or(piece.lines_before, |trouble| trouble.line - 1);
+                    pieces.push((at, piece.data, piece.trouble.is_some(), cutter.place));
+                }
+                pieces
+            };
+            let pieces = read_from(Place::default());
+            let mut offset = 0;
+            for (position, (lines_before, data, is_overlong, place)) in pieces.iter().enumerate() {
+                let passed = &content.as_bytes()[offset..place.offset as usize];
+                prop_assert_eq!(*lines_before, memchr::memchr_iter(b'\n', &content.as_bytes()[..offset]).count() as u64);
+                prop_assert!(*is_overlong && passed.trim_ascii_end().len() > 30 || passed == data);
+                prop_assert!(data.len() <= batch_size || memchr::memchr_iter(b'\n', data).count() <= 1);
+                offset = place.offset as usize;
+                let rest = read_from(*place);
+                prop_assert_eq!(&rest[..], &pieces[position + 1..]);
+            }
+            prop_assert_eq!(offset, content.len());
+        }
     }
 }

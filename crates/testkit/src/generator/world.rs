@@ -150,11 +150,6 @@ pub(super) const TABLES: [Table; 12] = [
     Table { name: "list", key: "listid", primary: ("listname", Sentence), columns: ACTIVITY_COLUMNS, weight: 1 },
 ];
 
-/// The table of that name; tables that rows only point to have no more than a name.
-pub(super) fn table(name: &str) -> &'static Table {
-    TABLES.iter().find(|table| table.name == name).unwrap_or(&TABLES[0])
-}
-
 /// A table, the common ones more often.
 pub(super) fn any_table(random: &mut Random) -> &'static Table {
     let total = TABLES.iter().map(|table| table.weight).sum();

@@ -77,6 +77,8 @@ pub(crate) struct Bench {
     pub(crate) data_dir: PathBuf,
     pub(crate) metrics: Metrics,
     pub(crate) rejected: Arc<Mutex<Vec<(u64, String)>>>,
+    /// The cursors that were committed.
+    pub(crate) committed: Arc<Mutex<Vec<u64>>>,
     /// Whether the sink may be stopped, once everything was handed out.
     pub(crate) until: fn(&Bench) -> bool,
 }
@@ -95,6 +97,7 @@ impl Bench {
             data_dir: FOLDER.into(),
             metrics: Metrics::default().with_labels(&[("sink", "audit")]),
             rejected: Arc::default(),
+            committed: Arc::default(),
             until: |_| true,
         }
     }
@@ -124,7 +127,8 @@ impl Bench {
         let pull = Journal { bench: self.clone(), position, shutdown: shutdown.clone() };
         let emitter = Emitter::new("audit", Arc::new(Nowhere));
         let cx = SinkContext::new(emitter, Box::new(pull), state, shutdown, self.metrics.clone(), Health::default());
-        Box::new(sink).run(cx).await
+        let run = tokio::time::timeout(Duration::from_secs(60), Box::new(sink).run(cx));
+        run.await.expect("the sink has done what the test waits for, before the deadline")
     }
 
     /// The lines of all files below a folder, by path; of a file and its compressed form only the file counts.
@@ -228,7 +232,9 @@ impl Pull for Journal {
         let mut bytes = next_index.to_le_bytes().to_vec();
         bytes.extend(state);
         let stored = self.bench.storage.replace(Path::new(CURSOR), &bytes);
-        stored.map_err(|error| SinkError::Journal(error.to_string()))
+        stored.map_err(|error| SinkError::Journal(error.to_string()))?;
+        self.bench.committed.lock().unwrap().push(next_index);
+        Ok(())
     }
 
     async fn reject(&mut self, entry: &Entry, reason: &str) -> Result<(), SinkError> {

@@ -1,0 +1,192 @@
+//! Files: what is read, once, in order, whatever they are stored as.
+
+#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+
+mod common;
+
+use std::fs::OpenOptions;
+use std::io::Write;
+use std::path::Path;
+
+use actlog_testkit::compliance::SourceHarness;
+use common::{DEADLINE, context, event_of, start};
+use serde_json::{Value, json};
+
+fn lines(events: std::ops::Range<u64>) -> Vec<u8> {
+    events.flat_map(|event| (context(event) + "\n").into_bytes()).collect()
+}
+
+fn gzip(bytes: &[u8]) -> Vec<u8> {
+    let mut encoder = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    encoder.write_all(bytes).unwrap();
+    encoder.finish().unwrap()
+}
+
+fn zstd(bytes: &[u8]) -> Vec<u8> {
+    zstd::encode_all(bytes, 1).unwrap()
+}
+
+fn append(path: &Path, bytes: &[u8]) {
+    OpenOptions::new().append(true).create(true).open(path).unwrap().write_all(bytes).unwrap();
+}
+
+/// Runs the source to its end.
+async fn read(harness: &SourceHarness, folder: &Path, config: Value) {
+    let mut run = start(harness, folder, config).await;
+    match run.finished(DEADLINE).await {
+        Some(Ok(())) => {}
+        other => panic!("the source did not end well: {other:?}"),
+    }
+}
+
+fn events(harness: &SourceHarness) -> Vec<u64> {
+    harness.durable().iter().map(|stored| event_of(&stored.record).unwrap()).collect()
+}
+
+fn letters(harness: &SourceHarness) -> Vec<(String, String)> {
+    harness.dead_letters().into_iter().map(|letter| (letter.place, letter.reason)).collect()
+}
+
+#[tokio::test]
+async fn files_are_read_in_order_whatever_they_are_stored_as() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    std::fs::write(path("a.ndjson"), lines(0..300)).unwrap();
+    // Members and frames one after another, cut in the middle of lines.
+    let (first, second) = (lines(300..500), lines(500..700));
+    std::fs::write(path("b.gz"), [gzip(&first[..1000]), gzip(&first[1000..])].concat()).unwrap();
+    std::fs::write(path("c.bin"), [zstd(&second[..777]), zstd(&second[777..])].concat()).unwrap();
+    std::fs::write(path("d.txt"), lines(700..701).trim_ascii_end()).unwrap();
+    std::fs::write(path("empty"), b"").unwrap();
+    std::fs::write(path(".hidden"), lines(900..901)).unwrap();
+    for config in [
+        json!({ "path": "." }),
+        json!({ "path": ["a.*", "[bc]*", "d.txt", "empty", "a.ndjson"] }),
+        json!({ "path": ".", "batch_size": "4 KiB" }),
+        json!({ "path": folder.path(), "batch_size": 1 }),
+    ] {
+        let harness = SourceHarness::new();
+        read(&harness, folder.path(), config).await;
+        assert_eq!(events(&harness), (0..701).collect::<Vec<_>>());
+        assert!(letters(&harness).is_empty());
+    }
+}
+
+#[tokio::test]
+async fn what_was_read_is_not_read_again_and_what_was_appended_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (plain, gz) = (folder.path().join("plain"), folder.path().join("zipped.gz"));
+    std::fs::write(&plain, lines(0..10)).unwrap();
+    std::fs::write(&gz, gzip(&lines(100..110))).unwrap();
+    let harness = SourceHarness::new();
+    let config = json!({ "path": ["plain", "zipped.gz"] });
+    read(&harness, folder.path(), config.clone()).await;
+    let emissions = harness.emissions();
+    read(&harness, folder.path(), config.clone()).await;
+    assert_eq!(harness.emissions(), emissions, "nothing new, nothing emitted");
+
+    append(&plain, &lines(10..12));
+    append(&gz, &gzip(&lines(110..112)));
+    std::fs::write(folder.path().join("later"), lines(200..202)).unwrap();
+    read(&harness, folder.path(), json!({ "path": ["later", "plain", "zipped.gz"] })).await;
+    let expected: Vec<u64> = (0..10).chain(100..110).chain(200..202).chain(10..12).chain(110..112).collect();
+    assert_eq!(events(&harness), expected);
+    assert_eq!(harness.duplicates(), 0);
+}
+
+#[tokio::test]
+async fn another_file_of_the_same_name_is_read_from_its_beginning() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("contexts");
+    let harness = SourceHarness::new();
+    for (content, expected) in [(lines(0..10), 10), (lines(50..80), 40), (lines(50..55), 40)] {
+        std::fs::write(&path, content).unwrap();
+        read(&harness, folder.path(), json!({ "path": "contexts" })).await;
+        assert_eq!(events(&harness).len(), expected);
+    }
+    assert_eq!(harness.duplicates(), 5, "what is shorter than what was read is another file");
+}
+
+#[tokio::test]
+async fn bad_lines_go_to_the_dead_letters_and_the_rest_is_read() {
+    let folder = tempfile::tempdir().unwrap();
+    let long = format!("{{\"MessageName\":\"{}\"}}", "x".repeat(200_000));
+    let content = format!("{}\nnonsense\n\n{long}\n{}\n{{\"a\":1}}\n{long}", context(0), context(1));
+    std::fs::write(folder.path().join("contexts"), content).unwrap();
+    for batch_size in [1, 100_000, 1 << 20] {
+        let harness = SourceHarness::new();
+        read(&harness, folder.path(), json!({ "path": "contexts", "max_line": 100_000, "batch_size": batch_size })).await;
+        assert_eq!(events(&harness), [0, 1]);
+        let place = |line| folder.path().join("contexts").to_string_lossy().into_owned() + &format!(" line {line}");
+        let mut found = letters(&harness);
+        found.sort();
+        let places: Vec<_> = found.iter().map(|(place, _)| place.clone()).collect();
+        assert_eq!(places, [place(2), place(4), place(6), place(7)], "{batch_size}");
+        assert!(found[1].1.contains("200018 bytes") && found[2].1.contains("MessageName"), "{found:?}");
+        read(&harness, folder.path(), json!({ "path": "contexts", "max_line": 100_000 })).await;
+        assert_eq!(letters(&harness).len(), 4, "told once");
+    }
+}
+
+#[tokio::test]
+async fn a_file_that_breaks_off_is_read_as_far_as_it_goes_and_on_when_it_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("contexts");
+    for encode in [gzip as fn(&[u8]) -> Vec<u8>, zstd] {
+        let members: Vec<Vec<u8>> = (0..4).map(|part| encode(&lines(part * 50..(part + 1) * 50))).collect();
+        let whole = members.concat();
+        let cut = whole.len() - members[3].len() / 2;
+        std::fs::write(&path, &whole[..cut]).unwrap();
+        let harness = SourceHarness::new();
+        let config = json!({ "path": "contexts" });
+        for _ in 0..2 {
+            read(&harness, folder.path(), config.clone()).await;
+        }
+        let found = letters(&harness);
+        assert_eq!(found.len(), 1, "told once: {found:?}");
+        assert!(found[0].1.contains("can't be decompressed any further"), "{found:?}");
+        assert!(events(&harness).len() >= 150);
+        std::fs::write(&path, &whole).unwrap();
+        read(&harness, folder.path(), config).await;
+        assert_eq!(events(&harness), (0..200).collect::<Vec<_>>());
+        assert_eq!((harness.duplicates(), letters(&harness).len()), (0, 1));
+    }
+}
+
+#[tokio::test]
+async fn a_stop_midway_loses_and_doubles_nothing() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("a.zst"), zstd(&lines(0..500))).unwrap();
+    std::fs::write(folder.path().join("b"), lines(500..1000)).unwrap();
+    let harness = SourceHarness::new();
+    let config = json!({ "path": ["a.zst", "b"], "batch_size": "2 KiB" });
+    for stop in 1.. {
+        harness.hold_durability_after(20);
+        let mut run = start(&harness, folder.path(), config.clone()).await;
+        harness.wait(|harness| harness.waiting_batches() > 0 || run.is_finished()).await;
+        run.shutdown.cancel();
+        harness.release_durability();
+        assert!(matches!(run.finished(DEADLINE).await, Some(Ok(()))));
+        if events(&harness).len() == 1000 {
+            assert!(stop > 2, "it was stopped midway");
+            break;
+        }
+    }
+    assert_eq!(events(&harness), (0..1000).collect::<Vec<_>>());
+    assert_eq!(harness.duplicates(), 0);
+}
+
+#[tokio::test]
+async fn what_is_not_there_or_no_file_is_an_error_that_names_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let build = async |path: &str| {
+        let config: actlog_source_crm::CrmConfig =
+            actlog_core::config::deserialize(json!({ "path": path })).unwrap();
+        let cx = common::build_context(folder.path());
+        <actlog_source_crm::CrmSource as actlog_core::SourcePlugin>::build(&config, &cx).await
+    };
+    let error = build("absent.ndjson").await.unwrap_err().to_string();
+    assert!(error.contains("absent.ndjson"), "{error}");
+    assert!(build("/dev/null").await.unwrap_err().to_string().contains("stdin = true"));
+    assert!(build("*.ndjson").await.is_ok(), "a pattern may match nothing yet");
+}

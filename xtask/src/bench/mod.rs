@@ -1,0 +1,44 @@
+//! Benchmarks: whole processes on generated input, beside a limit or a peer that is measured in the same run.
+//!
+//! Figures are per core-second (user and system time of the measured process), since machines are shared; times of the
+//! clock are printed beside them. A benchmark asserts nothing.
+
+mod ingest;
+mod limit;
+mod load;
+mod process;
+
+use std::path::PathBuf;
+
+use clap::Subcommand;
+
+/// `cargo xtask bench …`.
+#[derive(Subcommand)]
+pub(crate) enum Bench {
+    /// From a posted or filed context to a durable record in a file
+    Ingest(ingest::Arguments),
+    /// Part of `ingest`, as a process of its own: what the hardware could do with a file
+    #[command(hide = true)]
+    Limit {
+        /// Contexts, one a line
+        contexts: PathBuf,
+        /// File to write to
+        out: PathBuf,
+        /// Bytes of a record
+        record_bytes: usize,
+    },
+    /// Part of `ingest`, as a process of its own: an HTTP server that only answers 200
+    #[command(hide = true)]
+    BareServer,
+}
+
+impl Bench {
+    /// Runs it.
+    pub(crate) fn run(self) -> Result<(), String> {
+        match self {
+            Self::Ingest(arguments) => ingest::run(&arguments),
+            Self::Limit { contexts, out, record_bytes } => limit::run(&contexts, &out, record_bytes),
+            Self::BareServer => load::bare_server(),
+        }
+    }
+}
