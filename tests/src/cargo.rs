@@ -3,11 +3,7 @@
 #![expect(clippy::expect_used, reason = "whatever goes wrong here fails the test that asked for it")]
 
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
-
-/// How long a process that ends by itself may take; generous, for machines that are busy.
-const DEADLINE: Duration = Duration::from_secs(120);
+use std::process::{Command, Output};
 
 /// The root of this repository.
 pub fn repository() -> PathBuf {
@@ -49,58 +45,22 @@ pub fn cargo(folder: &Path, arguments: &[&str]) -> Output {
     command.env("CARGO_TARGET_DIR", target()).output().expect("cargo can be run")
 }
 
-/// What cargo printed, when it succeeded.
+/// What a program printed, when it succeeded.
 ///
 /// # Panics
-/// With cargo's errors, when it failed.
+/// With its errors, when it failed.
 pub fn succeeds(output: Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "cargo failed:\n{errors}");
+    assert!(output.status.success(), "{}:\n{errors}", output.status);
     String::from_utf8_lossy(&output.stdout).into_owned()
 }
 
-/// Cargo's errors, when it failed.
+/// A program's errors, when it failed.
 ///
 /// # Panics
 /// When it succeeded.
 pub fn fails(output: Output) -> String {
     let errors = String::from_utf8_lossy(&output.stderr).into_owned();
-    assert!(!output.status.success(), "cargo succeeded, and should not have:\n{errors}");
+    assert!(!output.status.success(), "it succeeded, and should not have:\n{errors}");
     errors
-}
-
-/// Runs a program to its end.
-///
-/// # Panics
-/// When it can't be started, or does not end in time.
-pub fn run(program: &Path, folder: &Path, arguments: &[&str]) -> Output {
-    let mut command = Command::new(program);
-    command.current_dir(folder).args(arguments).stdin(Stdio::null());
-    // Files take any amount of output, and nobody has to read them meanwhile.
-    let output = |name: &str| std::fs::File::create(folder.join(name)).expect("the folder can be written to");
-    command.stdout(output("stdout.txt")).stderr(output("stderr.txt"));
-    let mut child = command.spawn().unwrap_or_else(|error| panic!("{}: {error}", program.display()));
-    let status = wait(&mut child);
-    let read = |name: &str| std::fs::read(folder.join(name)).expect("the output was just written");
-    let (stdout, stderr) = (read("stdout.txt"), read("stderr.txt"));
-    let Some(status) = status else {
-        panic!("{} {arguments:?} did not end:\n{}", program.display(), String::from_utf8_lossy(&stderr));
-    };
-    Output { status, stdout, stderr }
-}
-
-fn wait(child: &mut Child) -> Option<std::process::ExitStatus> {
-    let deadline = Instant::now() + DEADLINE;
-    loop {
-        if let Some(status) = child.try_wait().expect("a child can be waited for") {
-            return Some(status);
-        }
-        if Instant::now() > deadline {
-            // It may have ended in this moment; then there is nothing to end.
-            let _ = child.kill();
-            let _ = child.wait();
-            return None;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
 }

@@ -1,4 +1,4 @@
-//! The guide says what is true: its commands are run, its configurations are checked, its links lead somewhere.
+//! The guide says what is true: its commands are run, its configurations are checked, its links lead to headings.
 //!
 //! Rules for the pages (`README.md`, `docs/*.md`):
 //!
@@ -9,6 +9,8 @@
 //! - Commands that can't be run here are in a `console` block, with `<!-- not run: why -->` on the line above.
 //! - A `toml` block is TOML. With `<!-- config -->` above, it is a configuration that `actlog validate` accepts; with
 //!   `<!-- policy -->`, one that `actlog policy validate` accepts.
+//! - A `rust` block with `<!-- from: FILE -->` above is in that file: the same lines in the same order, whatever their
+//!   indentation, and with gaps where the page has `// …`.
 //! - Every block names its language.
 
 use std::fmt::Write as _;
@@ -19,7 +21,9 @@ use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
-use actlog_tests::cargo::{executable, repository};
+use actlog_testkit::fixtures::workspace;
+use actlog_testkit::process::binary;
+use actlog_testkit::skip;
 
 /// A page that takes longer waits for something that will not come.
 const PAGE_DEADLINE: Duration = Duration::from_secs(180);
@@ -49,7 +53,7 @@ struct Block {
 
 fn pages() -> Vec<Page> {
     let mut files = vec![PathBuf::from("README.md")];
-    for entry in std::fs::read_dir(repository().join("docs")).unwrap() {
+    for entry in std::fs::read_dir(workspace().join("docs")).unwrap() {
         let name = entry.unwrap().file_name();
         if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
             files.push(Path::new("docs").join(name));
@@ -58,7 +62,7 @@ fn pages() -> Vec<Page> {
     files.sort();
     let read = |file: PathBuf| Page {
         name: file.display().to_string(),
-        text: std::fs::read_to_string(repository().join(&file)).unwrap(),
+        text: std::fs::read_to_string(workspace().join(&file)).unwrap(),
     };
     files.into_iter().map(read).collect()
 }
@@ -87,17 +91,6 @@ fn blocks(text: &str) -> Vec<Block> {
         }
     }
     blocks
-}
-
-/// The binary of this workspace, built before the first use.
-fn actlog() -> PathBuf {
-    if let Some(binary) = std::env::var_os("ACTLOG_BIN") {
-        return binary.into();
-    }
-    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
-    let built = Command::new(cargo).args(["build", "--quiet", "--package", "actlog"]).current_dir(repository()).status().unwrap();
-    assert!(built.success(), "cargo build --package actlog failed");
-    executable("actlog")
 }
 
 /// Two ports of four digits that nobody listens on now.
@@ -222,7 +215,10 @@ fn run(page: &Page, binary: &Path) -> Result<(), String> {
         let mut printed = output_of(number).unwrap_or_default().lines();
         for (offset, line) in shown.text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
             if !printed.any(|printed| fits(line, printed)) {
-                return fail(shown.line + 1 + offset, format!("the commands above do not print this (in this order): {line}"));
+                return fail(
+                    shown.line + 1 + offset,
+                    format!("the commands above do not print this (in this order): {line}"),
+                );
             }
         }
     }
@@ -235,8 +231,11 @@ fn report(problems: &[String]) {
 
 #[test]
 fn the_commands_of_the_guide_print_what_it_shows() {
-    let binary = actlog();
-    let problems: Vec<_> = pages().iter().filter_map(|page| run(page, &binary).err()).collect();
+    if Command::new("curl").arg("--version").output().is_err() {
+        skip!("the guide uses curl, which is not installed");
+    }
+    let binary = binary();
+    let problems: Vec<_> = pages().iter().filter_map(|page| run(page, binary).err()).collect();
     report(&problems);
 }
 
@@ -266,8 +265,11 @@ fn every_block_says_what_it_is_and_commands_that_are_not_run_say_why() {
 
 #[test]
 fn the_configurations_and_policies_of_the_guide_are_valid() {
-    let binary = actlog();
+    let binary = binary();
     let folder = tempfile::tempdir().unwrap();
+    // Policies that hash values need a key.
+    std::fs::write(folder.path().join("hash.key"), "0123456789abcdef").unwrap();
+    std::fs::write(folder.path().join("actlog.toml"), "policy.hash_key = { file = \"hash.key\" }\n").unwrap();
     let mut problems = Vec::new();
     for Page { name, text } in pages() {
         for Block { line, language, marker, text, .. } in blocks(&text) {
@@ -280,7 +282,7 @@ fn the_configurations_and_policies_of_the_guide_are_valid() {
             }
             let file = folder.path().join("block.toml");
             std::fs::write(&file, &text).unwrap();
-            let mut command = Command::new(&binary);
+            let mut command = Command::new(binary);
             command.current_dir(folder.path()).env_remove("ACTLOG_CONFIG");
             match marker.as_deref() {
                 Some("config") => command.arg("--config").arg(&file).arg("validate"),
@@ -297,21 +299,45 @@ fn the_configurations_and_policies_of_the_guide_are_valid() {
 }
 
 #[test]
-fn the_links_of_the_guide_lead_somewhere() {
+fn the_code_that_the_guide_quotes_is_what_stands_there() {
     let mut problems = Vec::new();
     for Page { name, text } in pages() {
-        let folder = repository().join(&name).parent().unwrap().to_owned();
-        for (place, _) in text.match_indices("](") {
-            let Some(target) = text[place + 2..].split(')').next().filter(|target| !target.contains("://")) else {
+        for Block { line, marker, text, .. } in blocks(&text) {
+            let Some(file) = marker.as_deref().and_then(|marker| marker.strip_prefix("from:")).map(str::trim) else {
                 continue;
             };
-            let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
-            let linked = if file.is_empty() { repository().join(&name) } else { folder.join(file) };
-            let line = text[..place].lines().count();
-            if !linked.exists() {
-                problems.push(format!("{name}:{line}: there is no {target}"));
-            } else if !anchor.is_empty() && !anchors(&std::fs::read_to_string(&linked).unwrap()).contains(&anchor.to_owned()) {
-                problems.push(format!("{name}:{line}: there is no heading for {target}"));
+            let source = std::fs::read_to_string(workspace().join(file)).unwrap_or_default();
+            if !quotes(&text, &source) {
+                problems.push(format!("{name}:{line}: this is not what {file} says"));
+            }
+        }
+    }
+    report(&problems);
+}
+
+/// Whether the lines of a block, taken apart at its gaps, are in a file in that order.
+fn quotes(block: &str, file: &str) -> bool {
+    let lines = |text: &str| text.lines().map(|line| line.trim().to_owned()).collect::<Vec<_>>();
+    let (block, file) = (lines(block), lines(file));
+    let mut rest = &file[..];
+    for part in block.split(|line| line.starts_with("// …")).filter(|part| !part.is_empty()) {
+        let Some(place) = rest.windows(part.len()).position(|window| window == part) else { return false };
+        rest = &rest[place + part.len()..];
+    }
+    true
+}
+
+/// That the linked files exist is among the rules of `cargo xtask tidy`.
+#[test]
+fn the_headings_that_the_guide_links_to_exist() {
+    let mut problems = Vec::new();
+    for Page { name, text } in pages() {
+        for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
+            let Some((file, anchor)) = link.split_once('#').filter(|_| !link.contains("://")) else { continue };
+            let linked = if file.is_empty() { PathBuf::from(&name) } else { Path::new(&name).with_file_name(file) };
+            let linked = std::fs::read_to_string(workspace().join(linked)).unwrap_or_default();
+            if !anchors(&linked).iter().any(|present| present == anchor) {
+                problems.push(format!("{name}: there is no heading for {link}"));
             }
         }
     }
@@ -337,8 +363,16 @@ fn what_the_guide_shows_is_compared_with_its_gaps() {
 }
 
 #[test]
+fn a_quotation_is_whole_and_in_order() {
+    let file = "fn a() {\n    one();\n    two();\n    three();\n}\n";
+    assert!(quotes("fn a() {\n  one();\n  // … more …\n  three();\n", file));
+    assert!(!quotes("one();\nthree();\n", file) && !quotes("two();\n// …\none();\n", file));
+}
+
+#[test]
 fn blocks_are_found_with_what_stands_above_them() {
-    let text = "# Title\n\n<!-- not run: needs root -->\n```console\n$ x\n```\n\n```text\nout\n```\nWords\n```sh\na\nb\n```\n";
+    let text =
+        "# Title\n\n<!-- not run: needs root -->\n```console\n$ x\n```\n\n```text\nout\n```\nWords\n```sh\na\nb\n```\n";
     let found = blocks(text);
     let languages: Vec<_> = found.iter().map(|block| block.language.as_str()).collect();
     assert_eq!(languages, ["console", "text", "sh"]);

@@ -4,8 +4,9 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
 
-use actlog_tests::cargo;
+use actlog_tests::cargo::{self, fails, succeeds};
 use serde_json::Value;
 
 /// The end of a manifest with the example's profile. With that, and the example's features (see [`features`]), the
@@ -43,9 +44,8 @@ fn plugin(folder: &Path, name: &str, command: &str) {
         features()
     );
     write(folder.join(name).join("Cargo.toml"), &manifest);
-    let code = format!(
-        "actlog_core::register_command!({command:?}, \"A test's\", |_, _| std::process::ExitCode::SUCCESS);\n"
-    );
+    let code =
+        format!("actlog_core::register_command!({command:?}, \"A test's\", |_, _| std::process::ExitCode::SUCCESS);\n");
     write(folder.join(name).join("src/lib.rs"), &code);
 }
 
@@ -65,18 +65,22 @@ fn host(folder: &Path, name: &str, plugins: &[&str], mentioned: &[&str]) {
     write(folder.join("src/main.rs"), &code);
 }
 
+fn run(host: &str, folder: &Path, arguments: &[&str]) -> Output {
+    Command::new(cargo::executable(host)).current_dir(folder).args(arguments).output().unwrap()
+}
+
 #[test]
 fn a_plugin_crate_that_a_custom_host_does_not_mention_fails_the_build() {
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();
     plugin(folder, "forgotten-plugin", "forgotten");
     host(folder, "forgetful-host", &["forgotten-plugin"], &[]);
-    let errors = cargo::fails(cargo::cargo(folder, &["build"]));
+    let errors = fails(cargo::cargo(folder, &["build"]));
     assert!(errors.contains("unused_crate_dependencies") && errors.contains("forgotten_plugin"), "{errors}");
 
     host(folder, "forgetful-host", &["forgotten-plugin"], &["forgotten-plugin"]);
-    cargo::succeeds(cargo::cargo(folder, &["build"]));
-    let listed = cargo::succeeds(cargo::run(&cargo::executable("forgetful-host"), folder, &["plugins", "--json"]));
+    succeeds(cargo::cargo(folder, &["build"]));
+    let listed = succeeds(run("forgetful-host", folder, &["plugins", "--json"]));
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let plugin = listed.as_array().unwrap().iter().find(|plugin| plugin["kind"] == "forgotten").unwrap();
     assert_eq!((&plugin["crate"], &plugin["version"]), (&"forgotten-plugin".into(), &"1.2.3".into()));
@@ -97,14 +101,14 @@ fn a_plugin_crate_that_plugins_rs_does_not_mention_fails_the_build() {
     plugin(folder, "features", "features");
     copy(&repository.join("crates/host"), &folder.join("host"));
     let build = ["build", "--workspace", "--lib", "--no-default-features", "--features", "actlog/sink-file"];
-    cargo::succeeds(cargo::cargo(folder, &build));
+    succeeds(cargo::cargo(folder, &build));
 
     let plugins = folder.join("host/src/plugins.rs");
     let code = fs::read_to_string(&plugins).unwrap();
     let mention = "use actlog_sink_file as _;";
     assert!(code.contains(mention), "plugins.rs mentions its plugins in another way now: {code}");
     fs::write(&plugins, code.replace(mention, "use std as _;")).unwrap();
-    let errors = cargo::fails(cargo::cargo(folder, &build));
+    let errors = fails(cargo::cargo(folder, &build));
     assert!(errors.contains("unused_crate_dependencies") && errors.contains("actlog_sink_file"), "{errors}");
 }
 
@@ -130,9 +134,9 @@ fn a_kind_that_two_crates_register_stops_the_host_with_both_names() {
         plugin(folder, name, "same");
     }
     host(folder, "doubled-host", &plugins, &plugins);
-    cargo::succeeds(cargo::cargo(folder, &["build"]));
+    succeeds(cargo::cargo(folder, &["build"]));
     for arguments in [&["run"][..], &["validate"], &["plugins"]] {
-        let output = cargo::run(&cargo::executable("doubled-host"), folder, arguments);
+        let output = run("doubled-host", folder, arguments);
         let errors = String::from_utf8_lossy(&output.stderr);
         assert_eq!(output.status.code(), Some(1), "{arguments:?}: {errors}");
         assert!(errors.contains("first-plugin and second-plugin") && errors.contains("\"same\""), "{errors}");
@@ -146,13 +150,15 @@ fn a_second_version_of_core_is_refused_by_cargo() {
     plugin(folder, "current-plugin", "current");
     plugin(folder, "old-plugin", "old");
     let manifest = |plugins: &str| {
-        format!("[workspace]\n[package]\nname = \"host\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\n{plugins}")
+        format!(
+            "[workspace]\n[package]\nname = \"host\"\nversion = \"0.1.0\"\nedition = \"2024\"\n[dependencies]\n{plugins}"
+        )
     };
     let both = manifest("current-plugin = { path = \"current-plugin\" }\nold-plugin = { path = \"old-plugin\" }\n");
     write(folder.join("Cargo.toml"), &both);
     write(folder.join("src/main.rs"), "fn main() {}\n");
     let resolve = ["metadata", "--format-version", "1"];
-    cargo::succeeds(cargo::cargo(folder, &resolve));
+    succeeds(cargo::cargo(folder, &resolve));
 
     // The same crate, at another version and place.
     let real = fs::read_to_string(cargo::repository().join("crates/core/Cargo.toml")).unwrap();
@@ -164,6 +170,9 @@ fn a_second_version_of_core_is_refused_by_cargo() {
     let old_plugin = folder.join("old-plugin/Cargo.toml");
     let current = fs::read_to_string(&old_plugin).unwrap();
     fs::write(&old_plugin, current.replace(&core(), "actlog-core = { path = \"../old-core\" }\n")).unwrap();
-    let errors = cargo::fails(cargo::cargo(folder, &resolve));
-    assert!(errors.contains("links to the native library `actlog-core`") || errors.contains("links = \"actlog-core\""), "{errors}");
+    let errors = fails(cargo::cargo(folder, &resolve));
+    assert!(
+        errors.contains("links to the native library `actlog-core`") || errors.contains("links = \"actlog-core\""),
+        "{errors}"
+    );
 }

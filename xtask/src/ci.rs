@@ -4,7 +4,6 @@
 //! use what the build step made (same features, same profile, same target folder). Clippy and rustdoc have artefacts of
 //! their own in any case.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use crate::{command, docs, tidy};
@@ -68,8 +67,14 @@ fn steps() -> Result<Vec<Step>, String> {
     rustdoc.args(["doc", "--locked", "--workspace", "--no-deps"]).env("RUSTDOCFLAGS", "-D warnings");
     steps.push(("documentation".to_owned(), Box::new(move || command::succeed(&mut rustdoc))));
     steps.push(cargo_step("build", &["build", "--locked", "--workspace", "--all-targets"]));
-    steps.push(("generated documents".to_owned(), Box::new(|| docs::check(&actlog()?))));
-    steps.push(cargo_step("tests", &["test", "--locked", "--workspace"]));
+    steps.push(("generated documents".to_owned(), Box::new(|| docs::check(&docs::actlog()?))));
+    // The tests run the program that is there already.
+    let mut tests = command::cargo();
+    tests.args(["test", "--locked", "--workspace"]);
+    steps.push((
+        "tests".to_owned(),
+        Box::new(move || command::succeed(tests.env("ACTLOG_BIN", docs::actlog()?))),
+    ));
     Ok(steps)
 }
 
@@ -81,16 +86,6 @@ fn features() -> Result<Vec<String>, String> {
     let features = manifest.get("features").and_then(toml::Value::as_table);
     let features = features.ok_or_else(|| format!("{}: there is no table `features`", file.display()))?;
     Ok(features.keys().filter(|name| *name != "default").cloned().collect())
-}
-
-/// The program that the build step made.
-fn actlog() -> Result<PathBuf, String> {
-    let metadata = command::output(command::cargo().args(["metadata", "--format-version", "1", "--no-deps"]))?;
-    let metadata: serde_json::Value = serde_json::from_str(&metadata).map_err(|error| error.to_string())?;
-    match metadata["target_directory"].as_str() {
-        Some(target) => Ok(PathBuf::from(target).join("debug/actlog")),
-        None => Err("cargo metadata does not name the target folder".to_owned()),
-    }
 }
 
 /// A duration for people: `9 min 05 s`, `12.3 s`.

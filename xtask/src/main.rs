@@ -3,6 +3,7 @@
 //! What developers and CI do is written down here once, in a form that runs wherever Rust does. Nothing of it is in the
 //! shipped binary.
 
+mod bench;
 mod ci;
 mod command;
 mod docs;
@@ -32,6 +33,9 @@ enum Chore {
     Docs(docs::Arguments),
     /// Writes a new source or sink that compiles, registers and passes the compliance kit
     NewPlugin(new_plugin::Arguments),
+    /// Measures whole processes on generated input
+    #[command(subcommand)]
+    Bench(bench::Bench),
     /// Runs fuzz targets of the folder fuzz/
     Fuzz(fuzz::Arguments),
 }
@@ -42,6 +46,7 @@ fn main() -> ExitCode {
         Chore::Tidy => tidy::run(&command::root()),
         Chore::Docs(arguments) => docs::run(&arguments),
         Chore::NewPlugin(arguments) => new_plugin::run(&arguments),
+        Chore::Bench(bench) => bench.run(),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {

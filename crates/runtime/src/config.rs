@@ -38,9 +38,11 @@ pub struct Config {
     pub organizations: Organizations,
     /// Ways in, by name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, SourceTable>")]
     pub sources: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
     /// Ways out, by name.
     #[serde(default)]
+    #[schemars(with = "BTreeMap<String, SinkTable>")]
     pub sinks: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
 }
 

@@ -131,7 +131,7 @@ impl Connection {
             } else {
                 match length.map_err(|_| invalid("Content-Length is no number"))? {
                     Some(length) => self.exactly(length).await?,
-                    None => self.to_the_end().await?,
+                    None => self.until_closed().await?,
                 }
             };
             return Ok(response);
@@ -201,7 +201,7 @@ impl Connection {
         Ok(self.ahead.drain(..length).collect())
     }
 
-    async fn to_the_end(&mut self) -> io::Result<Vec<u8>> {
+    async fn until_closed(&mut self) -> io::Result<Vec<u8>> {
         while self.read().await? > 0 {
             if self.ahead.len() > MAXIMUM_ANSWER {
                 return Err(invalid("the answer is too large"));

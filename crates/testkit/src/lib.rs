@@ -1,4 +1,45 @@
-//! What tests of actlog and of its plugins stand on.
+//! What the tests of actlog and of its plugins stand on. It is never part of the shipped binary.
+//!
+//! | module | for |
+//! |---|---|
+//! | [`compliance`] | the kit that every source and sink must pass; the contract is `docs/component-spec.md` |
+//! | [`generator`] | seeded, realistic webhook traffic: the input of tests and benchmarks |
+//! | [`records`] | seeded audit records, nasty ones too: the input of sinks' tests |
+//! | [`storage`] | a file system in memory that loses, tears and fails as real ones do |
+//! | [`process`] | the real binary: started, killed, looked at from outside |
+//! | [`http`] | a small client, for proper requests and improper ones |
+//! | [`fixtures`] | where real captures are, and how a test says that it has none |
+//!
+//! In the flow of a record it stands at both ends: as the upstream of sources and the destination of sinks, and in
+//! between in place of the journal. It depends on core only, so that every crate may use it in its tests.
+//!
+//! A test that takes part in the flow looks like this:
+//!
+//! ```no_run
+//! use actlog_testkit::generator::Generator;
+//! use actlog_testkit::http::Connection;
+//! use actlog_testkit::process::{Actlog, free_address};
+//!
+//! # async fn test() -> std::io::Result<()> {
+//! let folder = tempfile::tempdir()?;
+//! let webhook = free_address();
+//! let config = format!("[sources.dynamics]\ntype = \"crm\"\nlisten = \"{webhook}\"\n");
+//! let mut actlog = Actlog::start(folder.path(), &config).await;
+//!
+//! let mut generator = Generator::new(1);
+//! let mut connection = Connection::open(webhook).await?;
+//! let mut body = Vec::new();
+//! let expected = generator.body(&mut body);
+//! let headers = generator.headers(&expected);
+//! let headers: Vec<_> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+//! assert_eq!(connection.request("POST", "/", &headers, &body).await?.status, 200);
+//!
+//! actlog.process.kill();
+//! actlog.restart().await;
+//! # Ok(())
+//! # }
+//! ```
+
 pub mod compliance;
 pub mod fixtures;
 pub mod generator;
@@ -7,3 +48,4 @@ pub mod process;
 mod random;
 pub mod records;
 pub mod storage;
+pub mod torture;

@@ -40,12 +40,11 @@ fn build() -> PathBuf {
     let test = std::env::current_exe().unwrap_or_else(|error| panic!("where is this test? {error}"));
     let own = test.ancestors().nth(2).unwrap_or_else(|| panic!("{} is not in a target folder", test.display()));
     let target = own.parent().unwrap_or(own);
-    let profile = std::env::var("ACTLOG_PROFILE").unwrap_or_else(|_| {
-        match own.file_name().and_then(|name| name.to_str()) {
+    let profile =
+        std::env::var("ACTLOG_PROFILE").unwrap_or_else(|_| match own.file_name().and_then(|name| name.to_str()) {
             Some("debug") | None => "dev".to_owned(),
             Some(profile) => profile.to_owned(),
-        }
-    });
+        });
     // Cargo puts "bench" with "release" and "test" with "dev".
     let folder = match profile.as_str() {
         "dev" | "test" => "debug",
@@ -107,8 +106,7 @@ impl Process {
     /// When it can't be started.
     pub fn start(name: &str, folder: &Path, command: &mut Command) -> Self {
         let (stdout, stderr) = (folder.join(format!("{name}.stdout")), folder.join(format!("{name}.stderr")));
-        let create =
-            |path: &Path| File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
+        let create = |path: &Path| File::create(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
         command.stdin(Stdio::null()).stdout(create(&stdout)).stderr(create(&stderr));
         let child = command.spawn().unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"));
         Self { child, name: name.to_owned(), stdout, stderr }
@@ -199,6 +197,7 @@ pub struct Actlog {
     pub process: Process,
     /// Where health and metrics are.
     pub admin: SocketAddr,
+    binary: PathBuf,
     folder: PathBuf,
 }
 
@@ -209,11 +208,20 @@ impl Actlog {
     /// # Panics
     /// When it does not become ready within [`DEADLINE`].
     pub async fn start(folder: &Path, config: &str) -> Self {
+        Self::start_host(binary(), folder, config).await
+    }
+
+    /// The same with another host's binary.
+    ///
+    /// # Panics
+    /// As [`Actlog::start`].
+    pub async fn start_host(binary: &Path, folder: &Path, config: &str) -> Self {
         let admin = free_address();
         let path = folder.join("actlog.toml");
         let text = format!("{config}\n[admin]\nlisten = \"{admin}\"\n");
         std::fs::write(&path, text).unwrap_or_else(|error| panic!("{}: {error}", path.display()));
-        let mut actlog = Self { process: run(folder), admin, folder: folder.to_path_buf() };
+        let (binary, folder) = (binary.to_path_buf(), folder.to_path_buf());
+        let mut actlog = Self { process: run(&binary, &folder), admin, binary, folder };
         actlog.ready().await;
         actlog
     }
@@ -245,7 +253,7 @@ impl Actlog {
     /// As [`Actlog::start`].
     pub async fn restart(&mut self) {
         self.process.kill();
-        self.process = run(&self.folder);
+        self.process = run(&self.binary, &self.folder);
         self.ready().await;
     }
 
@@ -275,14 +283,14 @@ impl Actlog {
     /// # Panics
     /// When it can't be started.
     pub fn command(&self, arguments: &[&str]) -> std::process::Output {
-        let mut command = Command::new(binary());
+        let mut command = Command::new(&self.binary);
         command.args(arguments).arg("--config").arg(self.folder.join("actlog.toml")).current_dir(&self.folder);
         command.output().unwrap_or_else(|error| panic!("{command:?} can't be started: {error}"))
     }
 }
 
-fn run(folder: &Path) -> Process {
-    let mut command = Command::new(binary());
+fn run(binary: &Path, folder: &Path) -> Process {
+    let mut command = Command::new(binary);
     command.arg("run").arg("--config").arg(folder.join("actlog.toml")).current_dir(folder);
     Process::start("actlog", folder, &mut command)
 }

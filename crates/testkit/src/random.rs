@@ -55,7 +55,10 @@ impl Random {
     /// An id as random ones are (version 4).
     pub(crate) fn uuid(&mut self) -> Uuid {
         let bits = (u128::from(self.next()) << 64) | u128::from(self.next());
-        uuid::Builder::from_u128(bits).with_version(uuid::Version::Random).with_variant(uuid::Variant::RFC4122).into_uuid()
+        uuid::Builder::from_u128(bits)
+            .with_version(uuid::Version::Random)
+            .with_variant(uuid::Variant::RFC4122)
+            .into_uuid()
     }
 }
 

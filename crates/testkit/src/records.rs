@@ -94,9 +94,22 @@ impl Records {
     /// The given text, or a nasty one in its place.
     fn text(&self, random: &mut Random, plain: &str) -> String {
         const NASTY: [&str; 16] = [
-            "two\nlines", "carriage\r\nreturn", "a \"quoted\" word", "comma, semicolon; tab\there", "=1+1", "+49 30 1234",
-            "-5", "@SUM(A1:A9)", "\t=cmd", "", " ", "null\u{0}byte and \u{1b}[31mred\u{7f}", "Grüße, 漢字, שלום, 🦀",
-            "line\u{2028}and\u{2029}paragraph\u{85}", "back\\slash 'single'", "\u{feff}mark \u{202e}reversed",
+            "two\nlines",
+            "carriage\r\nreturn",
+            "a \"quoted\" word",
+            "comma, semicolon; tab\there",
+            "=1+1",
+            "+49 30 1234",
+            "-5",
+            "@SUM(A1:A9)",
+            "\t=cmd",
+            "",
+            " ",
+            "null\u{0}byte and \u{1b}[31mred\u{7f}",
+            "Grüße, 漢字, שלום, 🦀",
+            "line\u{2028}and\u{2029}paragraph\u{85}",
+            "back\\slash 'single'",
+            "\u{feff}mark \u{202e}reversed",
         ];
         match self.nasty {
             false => plain.to_owned(),

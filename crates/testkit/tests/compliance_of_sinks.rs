@@ -1,5 +1,7 @@
 //! The kit's checks of sinks, tried on sinks that keep the contract and on ones that break it in one way each.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -216,7 +218,8 @@ impl Sink for Exact {
             let commits = match fault {
                 Fault::NeverCommits | Fault::CommitsBeforeDelivery => false,
                 Fault::StopsBeforeStatements => {
-                    next_index = entries.iter().rfind(|entry| entry.kind == EntryKind::Record).map_or(0, |e| e.index + 1);
+                    next_index =
+                        entries.iter().rfind(|entry| entry.kind == EntryKind::Record).map_or(0, |e| e.index + 1);
                     !only_statements
                 }
                 _ => true,

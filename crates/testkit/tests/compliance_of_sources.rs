@@ -1,5 +1,7 @@
 //! The kit's checks of sources, tried on sources that keep the contract and on ones that break it in one way each.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::collections::HashMap;
 use std::sync::{Arc, LazyLock, Mutex};
 use std::time::Duration;
@@ -192,8 +194,7 @@ impl Source for Pushed {
             let (emitter, health) = (cx.emitter.clone(), cx.health.clone());
             tasks.spawn(async move {
                 let Ok(event) = request.body.parse() else {
-                    let answer =
-                        if fault == Fault::SwallowsMalformed { Answer::Acknowledged } else { Answer::Refused };
+                    let answer = if fault == Fault::SwallowsMalformed { Answer::Acknowledged } else { Answer::Refused };
                     let _ = request.answer.send(answer);
                     return;
                 };

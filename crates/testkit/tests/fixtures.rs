@@ -30,7 +30,7 @@ fn generated_contexts_have_no_shape_that_captures_do_not_have() {
     for capture in captures.iter().filter(|capture| !capture.name.contains("dialects")) {
         shapes(&serde_json::from_slice(&capture.bytes).unwrap(), &mut captured);
     }
-    for (body, _) in Generator::new(1).take(3000) {
+    for (body, _) in Generator::new(1).take(2000) {
         shapes(&serde_json::from_slice(&body).unwrap(), &mut generated);
     }
     for (kind, shapes) in &generated {

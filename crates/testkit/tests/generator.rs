@@ -1,5 +1,7 @@
 //! The generator of traffic: always the same, and like the real thing.
 
+#![allow(clippy::unwrap_used, reason = "a helper of a test fails as the test does")]
+
 use std::collections::{BTreeMap, BTreeSet};
 
 use actlog_testkit::generator::{Expected, Generator, ndjson};
@@ -13,7 +15,7 @@ fn digest(seed: u64, count: usize) -> String {
 #[test]
 fn the_same_seed_gives_the_same_bytes_for_ever() {
     // A change of these is a change of every benchmark: there must be a reason.
-    assert_eq!(digest(1, 1000), "");
+    assert_eq!(digest(1, 1000), "6ded5eb07f8d5d2ca34433477b5e026b0b5d8c1803d92bf632441a7d5b4d3ea5");
     assert_ne!(digest(2, 10), digest(1, 10));
 }
 
@@ -34,7 +36,7 @@ fn id(context: &Value, member: &str) -> String {
 
 #[test]
 fn every_body_says_what_is_expected_of_it() {
-    for (body, expected) in Generator::new(3).take(3000) {
+    for (body, expected) in Generator::new(3).take(1500) {
         let text = std::str::from_utf8(&body).unwrap();
         assert!(!text.contains(['\n', '\r']), "{text}");
         let context: Value = serde_json::from_str(text).unwrap();
@@ -67,7 +69,6 @@ fn every_body_says_what_is_expected_of_it() {
     }
 }
 
-/// The shape of a value: members in their order, with the kinds of what they hold.
 fn members(value: &Value) -> Vec<&str> {
     value.as_object().unwrap().keys().map(String::as_str).collect()
 }
@@ -79,8 +80,13 @@ fn the_dialect_is_the_platforms() {
         let text = String::from_utf8(body).unwrap();
         // The order of the serializer's data contract; serde_json sorts, so it is looked at in the text.
         let order = [
-            "{\"BusinessUnitId\":", "\"CorrelationId\":", "\"Depth\":", "\"InitiatingUserAgent\":",
-            "\"InitiatingUserAzureActiveDirectoryObjectId\":", "\"InitiatingUserId\":", "\"InputParameters\":[",
+            "{\"BusinessUnitId\":",
+            "\"CorrelationId\":",
+            "\"Depth\":",
+            "\"InitiatingUserAgent\":",
+            "\"InitiatingUserAzureActiveDirectoryObjectId\":",
+            "\"InitiatingUserId\":",
+            "\"InputParameters\":[",
         ];
         let places: Vec<_> = order.iter().map(|member| text.find(member).unwrap()).collect();
         assert!(places.is_sorted(), "{text}");
@@ -89,7 +95,9 @@ fn the_dialect_is_the_platforms() {
         let context: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(members(&context).len(), 30);
         assert_eq!(members(&context["OwningExtension"]), ["Id", "KeyAttributes", "LogicalName", "Name", "RowVersion"]);
-        for form in ["QueryExpression:", "FetchExpression:", "QueryByAttribute:", "AsynchronousStepPrimaryName", "Money:"] {
+        for form in
+            ["QueryExpression:", "FetchExpression:", "QueryByAttribute:", "AsynchronousStepPrimaryName", "Money:"]
+        {
             if text.contains(form) {
                 forms.insert(form);
             }
@@ -100,7 +108,7 @@ fn the_dialect_is_the_platforms() {
 
 #[test]
 fn the_traffic_has_every_message_and_is_skewed() {
-    let expected: Vec<Expected> = ndjson(&mut Generator::new(1), 40_000).1;
+    let expected: Vec<Expected> = ndjson(&mut Generator::new(1), 20_000).1;
     let count = |key: &dyn Fn(&Expected) -> String| {
         let mut counts = BTreeMap::<String, u64>::new();
         for one in &expected {
@@ -110,16 +118,38 @@ fn the_traffic_has_every_message_and_is_skewed() {
     };
     let messages = count(&|one| one.message.to_owned());
     let wanted = [
-        "AddMember", "AddMembers", "Assign", "Associate", "Create", "Delete", "Disassociate", "ExportToExcel",
-        "ExportWordDocument", "GrantAccess", "Lose", "ModifyAccess", "Publish", "PublishAll", "QualifyLead", "Retrieve",
-        "RetrieveMultiple", "RevokeAccess", "Send", "SetState", "Update", "WhoAmI", "Win",
+        "AddMember",
+        "AddMembers",
+        "Assign",
+        "Associate",
+        "Create",
+        "Delete",
+        "Disassociate",
+        "ExportToExcel",
+        "ExportWordDocument",
+        "GrantAccess",
+        "Lose",
+        "ModifyAccess",
+        "Publish",
+        "PublishAll",
+        "QualifyLead",
+        "Retrieve",
+        "RetrieveMultiple",
+        "RevokeAccess",
+        "Send",
+        "SetState",
+        "Update",
+        "WhoAmI",
+        "Win",
     ];
     assert_eq!(messages.keys().collect::<Vec<_>>(), wanted);
     let mut users: Vec<u64> = count(&|one| one.user_id.to_string()).into_values().collect();
     users.sort_unstable_by(|a, b| b.cmp(a));
-    assert!(users.len() > 3000 && users.len() <= Generator::USERS, "{}", users.len());
+    assert!(users.len() > 2000 && users.len() <= Generator::USERS, "{}", users.len());
     assert!(users[0] > 20 * users[users.len() / 2], "the busiest user has {} events", users[0]);
-    assert!(expected.windows(2).all(|pair| pair[0].created.unix_milliseconds() / 1000 <= pair[1].created.unix_milliseconds() / 1000 || pair[1].is_async));
+    // Asynchronous posts carry whole seconds only.
+    let seconds: Vec<i64> = expected.iter().map(|one| one.created.unix_milliseconds() / 1000).collect();
+    assert!(seconds.is_sorted());
     assert!(expected.iter().any(|one| one.rows.len() >= 200));
     let exports: Vec<_> = expected.iter().filter(|one| one.message == "ExportToExcel").collect();
     for export in exports {
@@ -132,8 +162,8 @@ fn the_traffic_has_every_message_and_is_skewed() {
 #[test]
 fn the_mean_size_is_as_asked_for() {
     for mean in [Generator::MEAN_SIZE, 6000, 16_000] {
-        let (lines, _) = ndjson(&mut Generator::new(1).with_mean_size(mean), 10_000);
-        let found = lines.len() / 10_000;
+        let (lines, _) = ndjson(&mut Generator::new(1).with_mean_size(mean), 4000);
+        let found = lines.len() / 4000;
         assert!(found.abs_diff(mean) * 20 < mean, "asked for {mean}, got {found}");
     }
 }

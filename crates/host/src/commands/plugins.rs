@@ -54,11 +54,21 @@ fn show(kind: &str, as_json: bool, registry: &Registry) -> Result<(), Failure> {
         registry.source(kind, crate::plugins::KNOWN.sources)?;
         registry.sink(kind, crate::plugins::KNOWN.sinks)?;
     }
-    if let Some(source) = source {
-        print(as_json, "source", kind, source.summary, &(source.schema)(), source.example)?;
+    // A source and a sink may have the same kind.
+    let shown = source
+        .map(|source| ("source", source.summary, (source.schema)(), source.example))
+        .into_iter()
+        .chain(sink.map(|sink| ("sink", sink.summary, (sink.schema)(), sink.example)));
+    if as_json {
+        let shown: Vec<_> = shown
+            .map(|(role, summary, schema, example)| {
+                json!({ "role": role, "kind": kind, "summary": summary, "schema": schema, "example": example })
+            })
+            .collect();
+        return output::json(&shown);
     }
-    if let Some(sink) = sink {
-        print(as_json, "sink", kind, sink.summary, &(sink.schema)(), sink.example)?;
+    for (role, summary, schema, example) in shown {
+        print(role, kind, summary, &schema, example);
     }
     Ok(())
 }

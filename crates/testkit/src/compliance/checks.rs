@@ -55,8 +55,7 @@ pub(crate) fn configuration(
 
 /// MET-2: names begin with `actlog_`.
 pub(crate) fn metric_names(text: &str) -> Outcome {
-    let foreign: BTreeSet<&str> =
-        names(text).filter(|name| !name.starts_with("actlog_")).collect();
+    let foreign: BTreeSet<&str> = names(text).filter(|name| !name.starts_with("actlog_")).collect();
     if foreign.is_empty() {
         return Ok(());
     }
@@ -105,10 +104,11 @@ mod tests {
 
     #[test]
     fn a_configuration_that_breaks_a_clause_is_found() {
-        let refuses_unknown = |table: Value| match table.as_object().and_then(|table| table.keys().find(|key| *key != "path")) {
-            Some(key) => Err(ConfigError::new(key, "unknown")),
-            None => Ok(()),
-        };
+        let refuses_unknown =
+            |table: Value| match table.as_object().and_then(|table| table.keys().find(|key| *key != "path")) {
+                Some(key) => Err(ConfigError::new(key, "unknown")),
+                None => Ok(()),
+            };
         let clauses = |example, schema: &Value, load: &dyn Fn(Value) -> Result<(), ConfigError>| {
             configuration(example, schema, load).into_iter().map(|violation| violation.clause).collect::<Vec<_>>()
         };

@@ -23,6 +23,7 @@ mod sink;
 mod sink_harness;
 mod source;
 mod source_harness;
+mod source_world;
 
 use std::fmt;
 use std::pin::Pin;

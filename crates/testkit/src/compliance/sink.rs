@@ -117,7 +117,13 @@ struct World<S> {
 impl<S: SinkUnderTest> World<S> {
     fn new(adapter: S) -> Self {
         let descriptor = SinkDescriptor::of::<S::Plugin>("under-test", "0.0.0");
-        Self { deadline: adapter.deadline(), adapter, harness: SinkHarness::new(), descriptor, records: Records::new(1).nasty() }
+        Self {
+            deadline: adapter.deadline(),
+            adapter,
+            harness: SinkHarness::new(),
+            descriptor,
+            records: Records::new(1).nasty(),
+        }
     }
 
     /// Adds a round of records, with statements between and behind them.
@@ -168,7 +174,10 @@ impl<S: SinkUnderTest> World<S> {
         let delivered: BTreeSet<Uuid> = self.adapter.delivered().await.into_iter().collect();
         let missing = self.expected(cursor).iter().filter(|id| !delivered.contains(id)).count();
         if missing > 0 {
-            return violation("SNK-1", format!("the cursor is {cursor}, and {missing} records before it are not delivered"));
+            return violation(
+                "SNK-1",
+                format!("the cursor is {cursor}, and {missing} records before it are not delivered"),
+            );
         }
         Ok(())
     }
@@ -364,7 +373,10 @@ async fn an_outage_delays_and_loses_nothing<S: SinkUnderTest>(mut world: World<S
     let unmoved = |run: &SinkRun| matches!(run.health.get(), Status::Ok | Status::Starting);
     while !run.is_finished() && world.harness.dead_letters().is_empty() && unmoved(&run) {
         if Instant::now() > deadline {
-            return violation("HLT-2", format!("the destination is out of order, and the health is {:?}", run.health.get()));
+            return violation(
+                "HLT-2",
+                format!("the destination is out of order, and the health is {:?}", run.health.get()),
+            );
         }
         tokio::time::sleep(Duration::from_millis(5)).await;
     }

@@ -125,8 +125,14 @@ impl SinkHarness {
         let (shutdown, health) = (CancellationToken::new(), Health::default());
         health.set(Status::Ok);
         let metrics = self.metrics.with_labels(&[("sink", name), ("kind", kind)]);
-        let cx =
-            SinkContext::new(Emitter::new(name, emit), Box::new(pull), stored, shutdown.clone(), metrics, health.clone());
+        let cx = SinkContext::new(
+            Emitter::new(name, emit),
+            Box::new(pull),
+            stored,
+            shutdown.clone(),
+            metrics,
+            health.clone(),
+        );
         let task = tokio::spawn(sink.run(cx));
         SinkRun { shutdown, health, handle, task, ended: None }
     }

@@ -19,6 +19,7 @@
 //! ```
 
 mod messages;
+mod queries;
 mod wire;
 mod world;
 
@@ -48,8 +49,7 @@ const FIRST_DAY: u64 = 1_772_409_600_000;
 /// Events of a day; their number decides how far apart they are.
 const EVENTS_PER_DAY: u64 = 1_000_000;
 /// How many events each hour has, beside the others.
-const HOURS: [u64; 24] =
-    [6, 4, 3, 3, 4, 8, 22, 50, 82, 96, 100, 94, 70, 84, 96, 94, 84, 62, 40, 28, 24, 18, 12, 8];
+const HOURS: [u64; 24] = [6, 4, 3, 3, 4, 8, 22, 50, 82, 96, 100, 94, 70, 84, 96, 94, 84, 62, 40, 28, 24, 18, 12, 8];
 /// Rows of each table.
 const ROWS: usize = 20_000;
 
@@ -156,7 +156,7 @@ impl Generator {
         let mut own = Random::new(self.seed, purpose::EVENT, number);
         let mut post = self.post(number, if is_export { &mut export } else { &mut own });
         self.parts.clear();
-        let half = is_export.then_some(number % 2 == 0);
+        let half = is_export.then_some(number.is_multiple_of(2));
         messages::fill(&mut post, &mut self.parts, half, if is_export { &mut export } else { &mut own });
         if is_export {
             // What the halves share is drawn; what tells them apart is not.
@@ -294,7 +294,11 @@ impl Generator {
         out.put(message);
         out.put(if post.is_async { r#"","Mode":1"# } else { r#"","Mode":0"# });
         out.put(r#","OperationCreatedOn":"#);
-        if post.is_async { out.zoned_date(post.created) } else { out.date(post.created) }
+        if post.is_async {
+            out.zoned_date(post.created)
+        } else {
+            out.date(post.created)
+        }
         out.put(r#","OperationId":"#);
         out.id(post.operation_id);
         out.put(r#","OrganizationId":"#);
@@ -397,7 +401,7 @@ fn user_agent(user: u64) -> &'static str {
         "Mozilla/5.0 (Windows NT 10.0; Win64; x64; rv:136.0) Gecko/20100101 Firefox/136.0",
         "",
     ];
-    if user % 30 == 0 {
+    if user.is_multiple_of(30) {
         return "Contoso.Integration (DataverseSvcClient:1.1.0.11)";
     }
     BROWSERS[(user % 5) as usize]
