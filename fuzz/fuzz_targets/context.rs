@@ -8,7 +8,8 @@ use actlog_dataverse::{Envelope, MappingOptions, map_context};
 use libfuzzer_sys::fuzz_target;
 
 fuzz_target!(|body: &[u8]| {
-    let envelope = Envelope { organization_host: Some("contoso.crm.dynamics.com"), ..Envelope::new(Timestamp::default()) };
+    let envelope =
+        Envelope { organization_host: Some("contoso.crm.dynamics.com"), ..Envelope::new(Timestamp::default()) };
     let options = MappingOptions { repair_text: true, extended_query: true };
     let Ok(record) = map_context(body, &envelope, &options) else { return };
     let mut bytes = Vec::new();

@@ -58,7 +58,8 @@ async fn a_published_policy_takes_effect_without_a_restart_and_is_stated_with_wh
     running.stop().await;
 
     let lines = records(&audit);
-    let versions: Vec<_> = lines.iter().filter_map(|line| Some((line["EntityName"].as_str()?, line["PolicyVersion"].as_u64()?))).collect();
+    let versions: Vec<_> =
+        lines.iter().filter_map(|line| Some((line["EntityName"].as_str()?, line["PolicyVersion"].as_u64()?))).collect();
     assert_eq!(versions, [("account", 1), ("contact", 2)]);
     let statement = lines.iter().find(|line| line["Statement"] == "policy" && line["Version"] == 2).unwrap();
     assert!(statement["Actor"].as_str().unwrap().starts_with("uid "), "{statement}");

@@ -6,12 +6,15 @@
 //!   ends what it starts.
 //! - A `text` block directly behind a `sh` block is what the block prints: each of its lines is found in the output, in
 //!   that order. `…` stands for anything, and so does the number of spaces between words.
+//! - A comment from a line `<!-- run` to a line `-->` is run too: what a page needs and nobody has to read.
 //! - Commands that can't be run here are in a `console` block, with `<!-- not run: why -->` on the line above.
 //! - A `toml` block is TOML. With `<!-- config -->` above, it is a configuration that `actlog validate` accepts; with
 //!   `<!-- policy -->`, one that `actlog policy validate` accepts.
 //! - A `rust` block with `<!-- from: FILE -->` above is in that file: the same lines in the same order, whatever their
 //!   indentation, and with gaps where the page has `// …`.
 //! - Every block names its language.
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 use std::fmt::Write as _;
 use std::net::TcpListener;
@@ -74,9 +77,9 @@ fn blocks(text: &str) -> Vec<Block> {
     let (mut marker, mut is_adjacent) = (None, false);
     while let Some((number, line)) = lines.next() {
         let trimmed = line.trim();
-        if let Some(language) = trimmed.strip_prefix("```") {
-            let content: Vec<_> =
-                lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != "```").collect();
+        let fence = trimmed.strip_prefix("```").map(|language| (language, "```"));
+        if let Some((language, end)) = fence.or((trimmed == "<!-- run").then_some(("sh", "-->"))) {
+            let content: Vec<_> = lines.by_ref().map(|(_, line)| line).take_while(|line| line.trim() != end).collect();
             blocks.push(Block {
                 line: number + 1,
                 language: language.to_owned(),
@@ -241,8 +244,7 @@ fn the_commands_of_the_guide_print_what_it_shows() {
 
 #[test]
 fn every_block_says_what_it_is_and_commands_that_are_not_run_say_why() {
-    const OTHERS: [&str; 11] =
-        ["text", "toml", "json", "rust", "ini", "nginx", "csv", "xml", "powershell", "caddyfile", "html"];
+    const OTHERS: [&str; 9] = ["text", "toml", "json", "rust", "ini", "nginx", "http", "csv", "xml"];
     let mut problems = Vec::new();
     for Page { name, text } in pages() {
         for Block { line, language, marker, .. } in blocks(&text) {
@@ -371,11 +373,11 @@ fn a_quotation_is_whole_and_in_order() {
 
 #[test]
 fn blocks_are_found_with_what_stands_above_them() {
-    let text =
-        "# Title\n\n<!-- not run: needs root -->\n```console\n$ x\n```\n\n```text\nout\n```\nWords\n```sh\na\nb\n```\n";
+    let text = "# Title\n\n<!-- not run: needs root -->\n```console\n$ x\n```\n\n```text\nout\n```\nWords\n```sh\na\nb\n```\n<!-- run\nc\n-->\n";
     let found = blocks(text);
     let languages: Vec<_> = found.iter().map(|block| block.language.as_str()).collect();
-    assert_eq!(languages, ["console", "text", "sh"]);
+    assert_eq!(languages, ["console", "text", "sh", "sh"]);
+    assert_eq!(found[3].text, "c\n");
     assert_eq!(found[0].marker.as_deref(), Some("not run: needs root"));
     assert_eq!((found[1].is_adjacent, found[1].marker.as_deref()), (true, None));
     assert_eq!((found[2].is_adjacent, found[2].line, found[2].text.as_str()), (false, 12, "a\nb\n"));

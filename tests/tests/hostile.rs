@@ -72,13 +72,19 @@ async fn huge_compressed_and_deeply_nested_bodies_are_refused_and_cost_others_no
 
     // 300 MB announced: refused before any of it is read.
     let mut connection = Connection::open(address).await.unwrap();
-    connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 300000000\r\n\r\n").await.unwrap();
+    connection
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 300000000\r\n\r\n")
+        .await
+        .unwrap();
     assert_eq!(connection.response().await.unwrap().status, 413);
     unharmed(&actlog).await;
 
     // 300 MB in chunks, nothing announced: refused at the limit.
     let mut connection = Connection::open(address).await.unwrap();
-    connection.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n").await.unwrap();
+    connection
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n")
+        .await
+        .unwrap();
     let chunk = [b"100000\r\n".as_slice(), &vec![b' '; 1 << 20], b"\r\n"].concat();
     for _ in 0..300 {
         // The server may close before everything is sent.
@@ -123,7 +129,10 @@ async fn slow_and_idle_clients_do_not_keep_others_out() {
     let mut slow_head = Connection::open(address).await.unwrap();
     slow_head.send(b"POST / HTTP/1.1\r\nHost: a\r\nX-Slow: ").await.unwrap();
     let mut slow_body = Connection::open(address).await.unwrap();
-    slow_body.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{").await.unwrap();
+    slow_body
+        .send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Type: application/json\r\nContent-Length: 1000\r\n\r\n{")
+        .await
+        .unwrap();
     assert_unharmed(&actlog, address, 1).await;
     let ended = |response: std::io::Result<Response>| response.map_or(true, |response| response.status == 408);
     assert!(ended(slow_head.response().await));
@@ -161,7 +170,7 @@ async fn a_hanging_sink_fills_the_journal_and_posts_are_put_off_until_it_goes_on
         assert!(accepted < 10_000, "the journal never filled");
     };
     assert_eq!(refused.status, 503, "{}", refused.text());
-    assert!(refused.header("Retry-After").is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{refused:?}");
+    assert!(refused.header("retry-after").is_some_and(|seconds| seconds.parse::<u64>().is_ok()), "{refused:?}");
     // The process is there and says what is wrong.
     let ready = actlog_testkit::http::get(actlog.admin, "/readyz").await.unwrap();
     assert_eq!(ready.status, 503, "{}", ready.text());
@@ -206,8 +215,7 @@ async fn a_sink_that_may_be_skipped_puts_nobody_off_and_what_it_missed_is_stated
 async fn what_a_sink_refuses_waits_in_the_dead_letters_and_can_be_sent_again() {
     let folder = tempfile::tempdir().unwrap();
     let address = free_address();
-    let config =
-        format!("{}\n{FILE_SINK}\n[sinks.picky]\ntype = \"rejecting\"\nuntil = \"go\"\n", source(address));
+    let config = format!("{}\n{FILE_SINK}\n[sinks.picky]\ntype = \"rejecting\"\nuntil = \"go\"\n", source(address));
     let mut actlog = Actlog::start_host(test_host(), folder.path(), &config).await;
     for (number, message) in ["Create", "Delete", "Update", "Delete"].into_iter().enumerate() {
         assert_eq!(post(address, "/", &context(message, "account", number as u128)).await.unwrap().status, 200);
@@ -273,7 +281,7 @@ async fn a_full_disk_puts_posts_off_and_loses_nothing_that_was_accepted() {
         let answer = post(address, "/", &context("Update", "account", accepted)).await.unwrap();
         match answer.status {
             200 => accepted += 1,
-            503 => assert!(answer.header("Retry-After").is_some(), "{answer:?}"),
+            503 => assert!(answer.header("retry-after").is_some(), "{answer:?}"),
             other => panic!("{other}: {}", answer.text()),
         }
         answer.status == 503

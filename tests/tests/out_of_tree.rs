@@ -50,9 +50,8 @@ async fn the_example_builds_runs_and_takes_each_event_once() {
     let host = cargo::executable("acme-actlog");
     let temporary = tempfile::tempdir().unwrap();
     let folder = temporary.path();
-    let run = |arguments: &[&str]| -> Output {
-        Command::new(&host).current_dir(folder).args(arguments).output().unwrap()
-    };
+    let run =
+        |arguments: &[&str]| -> Output { Command::new(&host).current_dir(folder).args(arguments).output().unwrap() };
     fs::write(folder.join("actlog.toml"), CONFIGURATION).unwrap();
 
     // It lists what is compiled in: its own source and command, the file sink, and no `crm`.

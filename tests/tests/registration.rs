@@ -157,7 +157,7 @@ fn a_second_version_of_core_is_refused_by_cargo() {
     let both = manifest("current-plugin = { path = \"current-plugin\" }\nold-plugin = { path = \"old-plugin\" }\n");
     write(folder.join("Cargo.toml"), &both);
     write(folder.join("src/main.rs"), "fn main() {}\n");
-    let resolve = ["metadata", "--format-version", "1"];
+    let resolve = ["tree"];
     succeeds(cargo::cargo(folder, &resolve));
 
     // The same crate, at another version and place.

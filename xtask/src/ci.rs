@@ -4,6 +4,7 @@
 //! use what the build step made (same features, same profile, same target folder). Clippy and rustdoc have artefacts of
 //! their own in any case.
 
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use crate::{command, docs, tidy};
@@ -48,6 +49,7 @@ fn steps() -> Result<Vec<Step>, String> {
     let deny = ["--", "-D", "warnings"];
     let mut steps = vec![
         cargo_step("formatting", &["fmt", "--all", "--check"]),
+        ("formatting outside of the workspace".to_owned(), Box::new(format_outsiders)),
         ("rules of the repository".to_owned(), Box::new(|| tidy::run(&command::root()))),
         cargo_step(
             "clippy",
@@ -56,7 +58,8 @@ fn steps() -> Result<Vec<Step>, String> {
     ];
     // Each feature by itself: a host with one plugin must not need what another one brings.
     let mut variants = vec![("no features".to_owned(), Vec::new())];
-    variants.extend(features()?.into_iter().map(|name| (format!("feature {name}"), vec!["--features".to_owned(), name])));
+    variants
+        .extend(features()?.into_iter().map(|name| (format!("feature {name}"), vec!["--features".to_owned(), name])));
     for (name, feature) in variants {
         let mut arguments = vec!["clippy", "--locked", "--package", "actlog", "--no-default-features"];
         arguments.extend(feature.iter().map(String::as_str));
@@ -71,11 +74,21 @@ fn steps() -> Result<Vec<Step>, String> {
     // The tests run the program that is there already.
     let mut tests = command::cargo();
     tests.args(["test", "--locked", "--workspace"]);
-    steps.push((
-        "tests".to_owned(),
-        Box::new(move || command::succeed(tests.env("ACTLOG_BIN", docs::actlog()?))),
-    ));
+    steps.push(("tests".to_owned(), Box::new(move || command::succeed(tests.env("ACTLOG_BIN", docs::actlog()?)))));
     Ok(steps)
+}
+
+/// Checks the code that cargo does not see as part of the workspace: the example, the fuzz targets, the templates.
+fn format_outsiders() -> Result<(), String> {
+    let mut git = Command::new("git");
+    git.current_dir(command::root());
+    git.args(["ls-files", "-z", "--cached", "--others", "--exclude-standard", "--"]);
+    let files = command::output(git.args(["examples/*.rs", "fuzz/*.rs", "xtask/templates/*.rs"]))?;
+    // One that is deleted and not yet committed so is still listed.
+    let files = files.split_terminator('\0').filter(|file| command::root().join(file).exists());
+    let mut rustfmt = Command::new("rustfmt");
+    rustfmt.current_dir(command::root()).args(["--check", "--edition", "2024"]).args(files);
+    command::succeed(&mut rustfmt)
 }
 
 /// The features of the host, one for each plugin.

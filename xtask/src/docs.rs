@@ -117,7 +117,8 @@ fn keys(text: &mut String, schema: &Value) {
         let default = key.default.map_or_else(String::new, |default| format!(", default `{default}`"));
         // A description is a paragraph or several; inside of a list they are indented.
         let description = key.description.replace("\n\n", "\u{1}").replace('\n', " ").replace('\u{1}', "\n\n  ");
-        let _ = writeln!(text, "- **`{}`**: {}{required}{default}. {description}", key.path, shown_type(&key.value_type));
+        let _ =
+            writeln!(text, "- **`{}`**: {}{required}{default}. {description}", key.path, shown_type(&key.value_type));
     }
 }
 
@@ -162,15 +163,20 @@ mod tests {
 
     #[test]
     fn every_command_and_every_key_is_in_the_documents() {
-        let schema = r#"{"properties":{"listen":{"type":"string","description":"Where.\nAnd how.\n\nMore.","default":"off"}}}"#;
+        let schema =
+            r#"{"properties":{"listen":{"type":"string","description":"Where.\nAnd how.\n\nMore.","default":"off"}}}"#;
         let program = |arguments: &[&str]| {
             Ok(match arguments {
                 ["schema", "config"] => schema.to_owned(),
                 ["plugins", "--json"] => r#"[{"kind":"crm","role":"source"},{"kind":"x","role":"command"}]"#.to_owned(),
                 ["plugins", "show", "crm", "--json"] => {
-                    format!(r#"[{{"role":"source","kind":"crm","summary":"Takes","schema":{schema},"example":"a = 1\n"}}]"#)
+                    format!(
+                        r#"[{{"role":"source","kind":"crm","summary":"Takes","schema":{schema},"example":"a = 1\n"}}]"#
+                    )
                 }
-                ["--help"] => "Usage\n\nCommands:\n  run   Runs\n          and more\n  help  Helps\n\nOptions:\n  -x".to_owned(),
+                ["--help"] => {
+                    "Usage\n\nCommands:\n  run   Runs\n          and more\n  help  Helps\n\nOptions:\n  -x".to_owned()
+                }
                 ["run", "--help"] => "Usage: run".to_owned(),
                 _ => return Err(format!("{arguments:?}")),
             })
@@ -180,7 +186,10 @@ mod tests {
         assert_eq!(text.matches(key).count(), 2, "{text}");
         assert!(text.contains("## The source `crm`") && text.contains("type = \"crm\"\na = 1\n```"), "{text}");
         let text = command_line(&program).unwrap();
-        assert!(text.contains("## `actlog`\n") && text.contains("## `actlog run`\n\n```text\nUsage: run\n```"), "{text}");
+        assert!(
+            text.contains("## `actlog`\n") && text.contains("## `actlog run`\n\n```text\nUsage: run\n```"),
+            "{text}"
+        );
         assert_eq!(text.matches("## ").count(), 2, "{text}");
     }
 }

@@ -60,9 +60,7 @@ impl Role {
     /// Dependencies of the template's test.
     fn test_dependencies(self) -> &'static [(&'static str, &'static [&'static str])] {
         match self {
-            Self::Source => {
-                &[("actlog-testkit", &[]), ("tempfile", &[]), ("tokio", &["macros", "rt-multi-thread"])]
-            }
+            Self::Source => &[("actlog-testkit", &[]), ("tempfile", &[]), ("tokio", &["macros", "rt-multi-thread"])],
             Self::Sink => &[("actlog-testkit", &[]), ("tokio", &["macros", "rt-multi-thread"]), ("uuid", &[])],
         }
     }
@@ -126,12 +124,13 @@ struct Plugin {
 
 impl Plugin {
     fn new(role: Role, kind: &str, repository: &Path) -> Result<Self, String> {
-        let is_word = |word: &str| {
-            !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit())
-        };
+        let is_word =
+            |word: &str| !word.is_empty() && word.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit());
         let starts_well = kind.starts_with(|c: char| c.is_ascii_lowercase());
         if !starts_well || kind.len() > 40 || !kind.split('-').all(is_word) {
-            return Err(format!("{kind:?} can't be a name: use lower-case letters, digits and single hyphens, 40 at most"));
+            return Err(format!(
+                "{kind:?} can't be a name: use lower-case letters, digits and single hyphens, 40 at most"
+            ));
         }
         let manifest = command::read(&repository.join("Cargo.toml"))?;
         let table: Table = manifest.parse().map_err(|error| format!("Cargo.toml: {error}"))?;
@@ -162,7 +161,12 @@ impl Plugin {
     }
 
     /// Writes the crate, with `manifest` as its head.
-    fn write_crate(&self, folder: &Path, head: &str, dependency: &dyn Fn(&str, &[&str]) -> String) -> Result<(), String> {
+    fn write_crate(
+        &self,
+        folder: &Path,
+        head: &str,
+        dependency: &dyn Fn(&str, &[&str]) -> String,
+    ) -> Result<(), String> {
         let mut manifest = head.to_owned();
         manifest.push_str("\n[dependencies]\n");
         manifest.extend(self.role.dependencies().iter().map(|(name, features)| dependency(name, features)));
@@ -243,10 +247,12 @@ impl Plugin {
         self.write_crate(&folder.join(&self.package), &package, &|name, features| self.pinned(name, features))?;
 
         let mut manifest = format!("[workspace]\nmembers = [\"{}\"]\n\n", self.package);
-        manifest += &of_package(&format!("{}-host", self.kind), &format!("actlog with the {} {}", self.role.name(), self.kind));
+        manifest +=
+            &of_package(&format!("{}-host", self.kind), &format!("actlog with the {} {}", self.role.name(), self.kind));
         manifest += "\n[dependencies]\n# A path, a version or a Git tag: the same one for all crates of actlog.\n";
         let host = self.repository.join("crates/host");
-        let _ = writeln!(manifest, "actlog = {{ path = {host:?}, default-features = false, features = [\"sink-file\"] }}");
+        let _ =
+            writeln!(manifest, "actlog = {{ path = {host:?}, default-features = false, features = [\"sink-file\"] }}");
         let _ = writeln!(manifest, "{} = {{ path = \"{}\" }}", self.package, self.package);
         // The repository's own profile: whoever has that compiled has most of this compiled.
         manifest += "\n[profile.dev]\ndebug = \"line-tables-only\"\n";
@@ -363,7 +369,10 @@ mod tests {
             assert_eq!(host["dependencies"][&package]["optional"], Value::from(true));
             let plugins = read("crates/host/src/plugins.rs");
             let mention = format!("#[cfg(feature = \"{feature}\")]\nuse actlog_{name}_door_bell as _;\n");
-            assert!(plugins.contains(&mention) && plugins.contains(&format!("(\"door-bell\", \"{feature}\")")), "{plugins}");
+            assert!(
+                plugins.contains(&mention) && plugins.contains(&format!("(\"door-bell\", \"{feature}\")")),
+                "{plugins}"
+            );
             assert!(read("CHANGELOG.md").contains(&format!("- A {name} of the type `door-bell`.")));
 
             let manifest = table(&format!("{place}/Cargo.toml"));

@@ -128,7 +128,8 @@ fn manifests(repository: &Repository) -> Result<Vec<String>, String> {
     for member in members.into_iter().flatten().filter_map(Value::as_str) {
         let name = format!("{member}/Cargo.toml");
         let manifest: Table = parse(&name, repository.text(&name))?;
-        let inherits = |table: Option<&Value>| table.and_then(|table| table.get("workspace")) == Some(&Value::Boolean(true));
+        let inherits =
+            |table: Option<&Value>| table.and_then(|table| table.get("workspace")) == Some(&Value::Boolean(true));
         if !inherits(manifest.get("lints")) {
             findings.push(format!("{name}: lacks `[lints] workspace = true`"));
         }
@@ -239,7 +240,8 @@ mod tests {
     fn manifests_that_go_their_own_way_are_found() {
         let root = "[workspace]\nmembers = [\"crates/sinks/a\"]";
         let good = "[lints]\nworkspace = true\n[dependencies]\nactlog-core.workspace = true\n";
-        let check = |text: &str| manifests(&repository(&[("Cargo.toml", root), ("crates/sinks/a/Cargo.toml", text)])).unwrap();
+        let check =
+            |text: &str| manifests(&repository(&[("Cargo.toml", root), ("crates/sinks/a/Cargo.toml", text)])).unwrap();
         assert_eq!(check(good), [""; 0]);
         assert_eq!(check(&good.replace("workspace = true\n[dep", "[dep")).len(), 1);
         assert_eq!(check(&format!("{good}serde = \"1\"\n")).len(), 1);
@@ -251,7 +253,8 @@ mod tests {
 
     #[test]
     fn dependencies_without_a_reason_or_from_elsewhere_are_found() {
-        let manifest = "[workspace.dependencies]\na = { path = \"a\" }\nb = \"1\" # because\nc = \"1\"\n\n[profile.dev]\nd = 1\n";
+        let manifest =
+            "[workspace.dependencies]\na = { path = \"a\" }\nb = \"1\" # because\nc = \"1\"\n\n[profile.dev]\nd = 1\n";
         let lock = "source = \"registry+https://github.com/rust-lang/crates.io-index\"\nsource = \"git+https://example.org\"\n";
         let found = repository(&[("Cargo.toml", manifest), ("Cargo.lock", lock)]);
         assert_eq!(workspace_dependencies(&found), ["Cargo.toml:4: no reason behind `c = \"1\"`"]);

@@ -20,7 +20,8 @@ fn a_new_plugin_compiles_registers_and_passes_the_compliance_kit() {
         assert!(tests.contains(&format!("the_{role}_keeps_the_contract_of_components ... ok")), "{tests}");
 
         let host = cargo::executable(&format!("{kind}-host"));
-        let run = |arguments: &[&str]| succeeds(Command::new(&host).current_dir(&folder).args(arguments).output().unwrap());
+        let run =
+            |arguments: &[&str]| succeeds(Command::new(&host).current_dir(&folder).args(arguments).output().unwrap());
         let plugins = run(&["plugins"]);
         let listed = |line: &str| line.starts_with(&kind) && line.contains(&format!("actlog-{role}-{kind}"));
         assert!(plugins.lines().any(listed), "{plugins}");

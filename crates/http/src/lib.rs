@@ -29,6 +29,7 @@ mod body;
 mod budget;
 mod config;
 mod connection;
+mod figures;
 mod peer;
 mod request;
 mod response;

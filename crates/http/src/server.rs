@@ -5,11 +5,11 @@ use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::path::Path;
 use std::pin::{Pin, pin};
-use std::sync::{Arc, OnceLock};
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use actlog_core::{BuildError, Counter, Gauge, Metrics};
+use actlog_core::{BuildError, Metrics};
 use bytes::Bytes;
 use hyper::body::{Body as _, Frame, Incoming, SizeHint};
 use hyper::header::{ACCEPT_ENCODING, CONNECTION, CONTENT_LENGTH, HeaderValue};
@@ -28,6 +28,7 @@ use tokio_util::sync::CancellationToken;
 use crate::body::{self, BodyError, BodyLimits, Coding};
 use crate::config::ServerConfig;
 use crate::connection::{Activity, Admission, Connections, Order, Patience, Phase, Watched};
+use crate::figures::Figures;
 use crate::peer::{ProxyHeader, client_address, contains};
 use crate::request::{Body, Head, Request};
 use crate::response::{self, Response};
@@ -475,46 +476,5 @@ impl hyper::body::Body for Tracked {
 
     fn size_hint(&self) -> SizeHint {
         SizeHint::with_exact(self.bytes.as_ref().map_or(0, |bytes| bytes.len() as u64))
-    }
-}
-
-/// Figures of one listener. Labels are few: none of them comes from outside, but the status, of which there are 500.
-struct Figures {
-    metrics: Metrics,
-    answers: Vec<OnceLock<Counter>>,
-    connections: Gauge,
-    received: Counter,
-    refused_address: Counter,
-    refused_full: Counter,
-    evicted: Counter,
-    timed_out: Counter,
-    handshakes: Counter,
-}
-
-impl Figures {
-    fn new(metrics: &Metrics) -> Self {
-        let closed = |reason| {
-            let help = "Connections and requests that were ended early, by reason";
-            metrics.counter("actlog_http_refused", help, &[("reason", reason)])
-        };
-        Self {
-            answers: std::iter::repeat_with(OnceLock::new).take(500).collect(),
-            connections: metrics.gauge("actlog_http_connections", "Open connections", &[]),
-            received: metrics.counter("actlog_http_received_bytes", "Bytes of bodies, as they were sent", &[]),
-            refused_address: closed("address"),
-            refused_full: closed("connections"),
-            evicted: closed("evicted"),
-            timed_out: closed("timeout"),
-            handshakes: closed("handshake"),
-            metrics: metrics.clone(),
-        }
-    }
-
-    fn count(&self, status: StatusCode) {
-        if let Some(slot) = self.answers.get(usize::from(status.as_u16()).wrapping_sub(100)) {
-            let help = "Answers, by status";
-            slot.get_or_init(|| self.metrics.counter("actlog_http_responses", help, &[("status", status.as_str())]))
-                .inc();
-        }
     }
 }

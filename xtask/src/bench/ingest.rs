@@ -52,7 +52,7 @@ impl Row {
 }
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
-    let root = crate::root();
+    let root = crate::command::root();
     let actlog = build_actlog(&root)?;
     let folder = match &arguments.folder {
         Some(folder) => folder.clone(),
@@ -80,7 +80,14 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     rows.push(from_file(&actlog, work, "gzip file", &gzip, arguments.contexts, bytes)?);
 
     let (limit, sync_p50, sync_p99) = limit(work, &plain, record_bytes)?;
-    let limit = Row { name: "limit: parse, hash, copy, sync".into(), records: arguments.contexts, bytes, usage: limit, answers: None, peer: None };
+    let limit = Row {
+        name: "limit: parse, hash, copy, sync".into(),
+        records: arguments.contexts,
+        bytes,
+        usage: limit,
+        answers: None,
+        peer: None,
+    };
     for row in &mut rows {
         row.peer = Some(limit.records_per_core_second());
     }
@@ -105,7 +112,11 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     row.peer = Some(peers[1].records_per_core_second());
     rows.push(row);
 
-    println!("record: {record_bytes} bytes; sync of a 1 MiB group: p50 {:.1} ms, p99 {:.1} ms", millis(sync_p50), millis(sync_p99));
+    println!(
+        "record: {record_bytes} bytes; sync of a 1 MiB group: p50 {:.1} ms, p99 {:.1} ms",
+        millis(sync_p50),
+        millis(sync_p99)
+    );
     println!(
         "{:<34} {:>12} {:>9} {:>10} {:>8} {:>8} {:>9} {:>9} {:>8}",
         "", "records/", "MB/", "records/", "ratio to", "peak", "ack p50", "ack p99", "wall"

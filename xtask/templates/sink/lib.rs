@@ -76,9 +76,7 @@ impl BatchSink for NewPlugin {
         let storage = Arc::clone(&self.storage);
         match blocking(move || storage.replace(&path, &content)).await {
             Ok(()) => Delivery::Delivered,
-            Err(error) => {
-                Delivery::Retry { after: None, reason: format!("{}: {error}", self.folder.display()) }
-            }
+            Err(error) => Delivery::Retry { after: None, reason: format!("{}: {error}", self.folder.display()) },
         }
     }
 }

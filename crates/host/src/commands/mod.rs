@@ -25,7 +25,7 @@ use crate::plugins::KNOWN;
 
 /// Activity logging for Dynamics 365: captures, applies the audit policy, writes durably, serves to sinks.
 #[derive(Parser)]
-#[command(name = "actlog", version, about, arg_required_else_help = true, subcommand_required = true)]
+#[command(name = "actlog", version, arg_required_else_help = true, subcommand_required = true)]
 pub(crate) struct Cli {
     #[command(flatten)]
     config: ConfigArgument,

@@ -16,6 +16,7 @@ use tokio::time::Instant;
 use crate::config::Compression;
 use crate::metrics::FileMetrics;
 use crate::state::Pending;
+use crate::template::TEMPORARY;
 
 /// How often it looks for files that have reached their maximum age.
 const SCAN_INTERVAL: Duration = Duration::from_secs(600);
@@ -187,7 +188,7 @@ pub(crate) fn compress(
         name.push(ending);
         PathBuf::from(name)
     };
-    let (target, temporary) = (with(ending), with(&format!("{ending}.new")));
+    let (target, temporary) = (with(ending), with(&format!("{ending}{TEMPORARY}")));
     let result = write_compressed(storage, &*original, &temporary, compression, stop);
     if let Err(error) = result {
         // Makes room again where the disk is full. Should this fail too, the next attempt begins the file anew.
@@ -301,6 +302,7 @@ impl Scan<'_> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::LazyLock;
     use std::sync::atomic::AtomicI64;
 
     use actlog_core::{BuildContext, Metrics, SystemClock, Timestamp};
@@ -311,11 +313,10 @@ mod tests {
 
     const PATH: &str = "/d/a.jsonl";
 
-    fn content() -> Vec<u8> {
-        (0..20_000_u32)
-            .flat_map(|number| format!("{number} {}\n", number.wrapping_mul(2_654_435_761)).into_bytes())
-            .collect()
-    }
+    /// More than one piece.
+    static CONTENT: LazyLock<Vec<u8>> = LazyLock::new(|| {
+        (0..20_000_u32).flat_map(|number| number.wrapping_mul(2_654_435_761).to_be_bytes().repeat(4)).collect()
+    });
 
     /// The content, wherever it is; every file that has it, whole.
     fn copies(storage: &FaultStorage) -> Vec<&'static str> {
@@ -323,7 +324,7 @@ mod tests {
         let plain = read(PATH).map(|bytes| (PATH, bytes));
         let zstd = read("/d/a.jsonl.zst").map(|bytes| ("zst", zstd::decode_all(&bytes[..]).unwrap()));
         let copies: Vec<_> = plain.into_iter().chain(zstd).collect();
-        assert!(copies.iter().all(|(_, bytes)| *bytes == content()));
+        assert!(copies.iter().all(|(_, bytes)| *bytes == *CONTENT));
         copies.into_iter().map(|(name, _)| name).collect()
     }
 
@@ -333,7 +334,7 @@ mod tests {
             let mut step = 0;
             loop {
                 let storage = FaultStorage::new(step);
-                storage.put(Path::new(PATH), &content());
+                storage.put(Path::new(PATH), &CONTENT);
                 match fault {
                     None => storage.halt_at(step),
                     Some(fault) => storage.fail_at(step, fault),
@@ -342,12 +343,15 @@ mod tests {
                     compress(storage, Path::new(PATH), Compression::Zstd, &AtomicBool::new(false))
                 };
                 let done = go(&storage).is_ok();
-                let survivor = storage.crash(step);
-                assert!(!copies(&survivor).is_empty(), "{fault:?} at step {step}");
-                go(&survivor).unwrap();
-                assert_eq!(copies(&survivor), ["zst"], "{fault:?} at step {step}");
+                for seed in 0..8 {
+                    let survivor = storage.crash(step * 8 + seed);
+                    assert!(!copies(&survivor).is_empty(), "{fault:?} at step {step}, seed {seed}");
+                    go(&survivor).unwrap();
+                    assert_eq!(copies(&survivor), ["zst"], "{fault:?} at step {step}, seed {seed}");
+                    let left = survivor.list(Path::new("/d")).unwrap().len();
+                    assert!(left == 1 || !done, "nothing else is left");
+                }
                 if done {
-                    assert_eq!(survivor.list(Path::new("/d")).unwrap().len(), 1, "nothing else is left");
                     break;
                 }
                 step += 1;
@@ -359,7 +363,7 @@ mod tests {
     #[test]
     fn a_stopped_compression_leaves_the_original_alone() {
         let storage = FaultStorage::new(1);
-        storage.put(Path::new(PATH), &content());
+        storage.put(Path::new(PATH), &CONTENT);
         compress(&storage, Path::new(PATH), Compression::Zstd, &AtomicBool::new(true)).unwrap_err();
         assert_eq!(copies(&storage), [PATH]);
     }

@@ -17,6 +17,8 @@ const LONGEST_VALUE: usize = 64;
 const ABSENT: &str = "none";
 /// The endings of compressed files.
 pub(crate) const COMPRESSED: [&str; 2] = [".gz", ".zst"];
+/// The ending of files that are not whole yet.
+pub(crate) const TEMPORARY: &str = ".new";
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Part {
@@ -78,7 +80,7 @@ impl Template {
         if parts.first() == Some(&Part::DataDir) && !text.starts_with("{data_dir}/") {
             return error("write a / behind {data_dir}".into());
         }
-        if COMPRESSED.iter().any(|ending| file_name.ends_with(ending)) || file_name.ends_with(".new") {
+        if COMPRESSED.iter().any(|ending| file_name.ends_with(ending)) || file_name.ends_with(TEMPORARY) {
             return error(format!("{text:?}: leave the last ending out; compress = … adds it when the file is closed"));
         }
         Ok(Self(parts))
@@ -299,9 +301,17 @@ impl<'a> NumberedName<'a> {
 
     /// The number in the name of a file of this route, compressed or not; none when it is no such file.
     pub(crate) fn number(&self, path: &Path) -> Option<u64> {
-        let name = path.file_name()?.to_str()?;
-        let name = name.strip_suffix(".new").unwrap_or(name);
-        let name = COMPRESSED.iter().find_map(|ending| name.strip_suffix(ending)).unwrap_or(name);
+        let mut name = path.file_name()?.to_str()?;
+        // A value at the end of a route can look like a compressed file's ending, so each name is tried as it is first.
+        loop {
+            if let Some(number) = self.number_of_plain(name) {
+                return Some(number);
+            }
+            name = COMPRESSED.iter().chain(&[TEMPORARY]).find_map(|ending| name.strip_suffix(ending))?;
+        }
+    }
+
+    fn number_of_plain(&self, name: &str) -> Option<u64> {
         let middle = name.strip_prefix(self.stem)?.strip_suffix(self.extension)?;
         if middle.is_empty() {
             return Some(0);
@@ -381,7 +391,7 @@ mod tests {
         }
 
         #[test]
-        fn a_numbered_name_gives_its_number_back(route in "(/[a-z.]{0,3}[a-z0-9-]{1,6}){1,3}(\\.[a-z]{1,5})?", number in 0..10_000_000_u64) {
+        fn a_numbered_name_gives_its_number_back(route in "(/[a-z.]{0,3}[a-z0-9-]{1,6}){1,3}(\\.[a-z]{1,5}|\\.gz|\\.new)?", number in 0..10_000_000_u64) {
             let name = NumberedName::new(&route);
             let path = name.path(number);
             prop_assert_eq!(name.number(&path), Some(number));

@@ -1,5 +1,11 @@
 //! What the files look like.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the helpers are parts of tests, where a panic is a failure"
+)]
+
 mod common;
 
 use std::collections::BTreeMap;
@@ -195,6 +201,26 @@ async fn what_can_have_no_line_goes_to_the_dead_letters_and_the_rest_is_written(
         assert_eq!(rejected, [0, 4], "{format}: {:?}", bench.rejected);
         assert_eq!(bench.figure("rejected_total"), 2);
     }
+}
+
+#[tokio::test]
+async fn the_entry_that_is_rejected_is_the_right_one_behind_a_file_that_was_begun() {
+    let mut entries = records(7);
+    assert!(entries[6].bytes.ends_with(br#""Source":"crm"}"#), "goes to a file that is open by then");
+    let split = [b"{\n", &entries[6].bytes[1..]].concat();
+    entries[6].bytes = split.into();
+    let bench = Bench::new(json!({ "path": "{data_dir}/{source}.jsonl" }), entries);
+    bench.run().await.unwrap();
+    let rejected = bench.rejected.lock().unwrap().clone();
+    assert_eq!(rejected, [(6, "the record has a line end in it".to_owned())]);
+    assert_eq!(bench.files().iter().map(|(_, lines)| lines.len()).collect::<Vec<_>>(), [3, 3]);
+}
+
+#[tokio::test]
+async fn a_file_whose_only_record_was_rejected_has_no_header_either() {
+    let bench = Bench::new(json!({ "path": "{data_dir}/a.csv", "format": "csv" }), vec![entry(0, "[1]")]);
+    bench.run().await.unwrap();
+    assert!(bench.only_file().is_empty());
 }
 
 #[tokio::test]

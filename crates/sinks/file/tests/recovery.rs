@@ -1,5 +1,11 @@
 //! Crashes and disk errors at every step: every record is in the files exactly once, and no line is torn.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the helpers are parts of tests, where a panic is a failure"
+)]
+
 mod common;
 
 use std::path::Path;

@@ -1,5 +1,11 @@
 //! When files are begun, committed, closed and removed.
 
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    reason = "the helpers are parts of tests, where a panic is a failure"
+)]
+
 mod common;
 
 use std::path::Path;

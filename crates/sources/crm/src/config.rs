@@ -317,7 +317,10 @@ impl Binding {
         if let Some(organization) = organizations.get(text) {
             // The table's name stands for the unique name only where nothing better is known.
             let name = organization.unique_name.clone();
-            return Self { id: organization.id, unique_name: name.or(organization.id.is_none().then(|| text.to_owned())) };
+            return Self {
+                id: organization.id,
+                unique_name: name.or(organization.id.is_none().then(|| text.to_owned())),
+            };
         }
         match text.parse() {
             Ok(id) => Self { id: Some(id), unique_name: None },

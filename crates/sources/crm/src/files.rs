@@ -6,7 +6,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actlog_core::{
-    AuditRecord, Clock, Committed, Counter, EmitError, Emitter, Health, Receipt, RejectedInput, SourceContext, SourceError, Status,
+    AuditRecord, Clock, Committed, Counter, EmitError, Emitter, Health, Receipt, RejectedInput, SourceContext,
+    SourceError, Status,
 };
 use actlog_dataverse::{Envelope, MappingOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};

@@ -4,9 +4,9 @@
 //! `actlog-dataverse`, and emitted. It knows the wire and its answers; it decides neither what a context means nor what
 //! is audited.
 //!
-//! - **Listener** ([`webhook`]): a post is answered with 200 when its records are on disk, and not before. Every answer
+//! - **Listener** (module `webhook`): a post is answered with 200 when its records are on disk, and not before. Every answer
 //!   is listed in `docs/webhooks.md`.
-//! - **Files and standard input** ([`files`]): one context a line, plain, gzip or zstd. How far a file has been read is
+//! - **Files and standard input** (module `files`): one context a line, plain, gzip or zstd. How far a file has been read is
 //!   committed in the same batch as its records, so that neither a crash nor a restart loses or doubles a line.
 //!
 //! Invariants: nothing is acknowledged, and no position is passed, before its records (and dead letters) are durable;
@@ -31,8 +31,8 @@ use actlog_dataverse::MappingOptions;
 use actlog_http::Server;
 use async_trait::async_trait;
 
-pub use config::{CredentialConfig, CrmConfig};
 use config::Doors;
+pub use config::{CredentialConfig, CrmConfig};
 use files::Files;
 use reader::{Input, Settings};
 use webhook::{Shared, Webhook};

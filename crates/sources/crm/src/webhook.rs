@@ -118,8 +118,7 @@ impl Work {
         if body.trim_ascii().is_empty() {
             return Err(bad("empty", "the body is empty; an execution context in JSON is expected"));
         }
-        let elements =
-            divide(body, Form::of(head.content_type())).map_err(|message| bad("not-a-context", &message))?;
+        let elements = divide(body, Form::of(head.content_type())).map_err(|message| bad("not-a-context", &message))?;
         shared.received.inc_by(elements.contexts.len() as u64);
         if elements.contexts.is_empty() {
             return Err(bad("empty", "the batch is empty; execution contexts in JSON are expected"));

@@ -1,6 +1,6 @@
 //! The source keeps `docs/component-spec.md`, as a listener and as a reader of files.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 mod common;
 

@@ -1,6 +1,6 @@
 //! Files: what is read, once, in order, whatever they are stored as.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 mod common;
 
@@ -115,7 +115,8 @@ async fn bad_lines_go_to_the_dead_letters_and_the_rest_is_read() {
     std::fs::write(folder.path().join("contexts"), content).unwrap();
     for batch_size in [1, 100_000, 1 << 20] {
         let harness = SourceHarness::new();
-        read(&harness, folder.path(), json!({ "path": "contexts", "max_line": 100_000, "batch_size": batch_size })).await;
+        read(&harness, folder.path(), json!({ "path": "contexts", "max_line": 100_000, "batch_size": batch_size }))
+            .await;
         assert_eq!(events(&harness), [0, 1]);
         let place = |line| folder.path().join("contexts").to_string_lossy().into_owned() + &format!(" line {line}");
         let mut found = letters(&harness);
@@ -180,8 +181,7 @@ async fn a_stop_midway_loses_and_doubles_nothing() {
 async fn what_is_not_there_or_no_file_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();
     let build = async |path: &str| {
-        let config: actlog_source_crm::CrmConfig =
-            actlog_core::config::deserialize(json!({ "path": path })).unwrap();
+        let config: actlog_source_crm::CrmConfig = actlog_core::config::deserialize(json!({ "path": path })).unwrap();
         let cx = common::build_context(folder.path());
         <actlog_source_crm::CrmSource as actlog_core::SourcePlugin>::build(&config, &cx).await
     };

@@ -1,6 +1,6 @@
 //! What the listener answers, and what becomes of what it took.
 
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 mod common;
 
@@ -153,7 +153,8 @@ async fn a_batch_names_its_bad_elements_and_keeps_the_good_ones() {
 #[tokio::test]
 async fn the_list_of_bad_elements_is_bounded_and_says_so() {
     let world = world(json!({})).await;
-    let answer = world.post("content-type: application/x-ndjson\r\n", format!("{}{}", "x\n".repeat(5000), context(0))).await;
+    let answer =
+        world.post("content-type: application/x-ndjson\r\n", format!("{}{}", "x\n".repeat(5000), context(0))).await;
     let summary: Value = serde_json::from_str(&answer.body).unwrap();
     assert_eq!(summary["rejected"].as_array().unwrap().len(), 1000);
     assert_eq!((&summary["accepted"], &summary["more_rejected"]), (&json!(1), &json!(4000)));
@@ -164,9 +165,8 @@ async fn a_bound_credential_is_refused_for_other_organisations() {
     let world = world(json!({})).await;
     let ours = context(0);
     let other = context(1).replace("0000000000aa", "0000000000bb");
-    let with_headers = async |body: String| {
-        post(world.address, "/", "x-key: header\r\n", body.as_bytes()).await.unwrap()
-    };
+    let with_headers =
+        async |body: String| post(world.address, "/", "x-key: header\r\n", body.as_bytes()).await.unwrap();
     let answer = with_headers(ours.clone()).await;
     assert_eq!(answer.status, 403);
     assert!(answer.body.contains("forbidden-organization"), "{}", answer.body);
@@ -187,7 +187,9 @@ async fn large_bodies_are_taken_and_larger_ones_refused() {
     assert_eq!(world.post(ndjson, &large).await.body, "{\"accepted\":4000,\"rejected\":[]}");
     assert_eq!(world.post(ndjson, batch(12_000)).await.status, 413);
     let mut compressed = Vec::new();
-    flate2::bufread::GzEncoder::new(large.as_bytes(), flate2::Compression::fast()).read_to_end(&mut compressed).unwrap();
+    flate2::bufread::GzEncoder::new(large.as_bytes(), flate2::Compression::fast())
+        .read_to_end(&mut compressed)
+        .unwrap();
     let answer = world.post("content-type: application/x-ndjson\r\ncontent-encoding: gzip\r\n", compressed).await;
     assert_eq!(answer.body, "{\"accepted\":4000,\"rejected\":[]}");
     assert_eq!(world.harness.duplicates(), 4000);
@@ -237,10 +239,8 @@ async fn shutdown_answers_what_has_begun() {
 /// Real captures, where they are at hand.
 #[tokio::test]
 async fn every_captured_context_is_taken() {
-    let shared = std::env::var_os("ACTLOG_SHARED").map_or_else(
-        || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared")),
-        PathBuf::from,
-    );
+    let shared = std::env::var_os("ACTLOG_SHARED")
+        .map_or_else(|| PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../../../../shared")), PathBuf::from);
     let world = world(json!({})).await;
     let mut taken = 0;
     for folder in ["webhook", "webhook/dialects", "generated"] {

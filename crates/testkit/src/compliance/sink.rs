@@ -274,7 +274,7 @@ async fn everything_is_delivered_and_committed<S: SinkUnderTest>(mut world: Worl
     Ok(())
 }
 
-/// SNK-1, SNK-4 and SNK-8: a crash at a step.
+/// SNK-1, SNK-4, SNK-7 and SNK-8: a crash at a step.
 async fn a_crash_loses_nothing<S: SinkUnderTest>(mut world: World<S>, crash: Crash) -> Outcome {
     world.append();
     world.harness.crash_at(crash);
@@ -301,6 +301,9 @@ async fn a_crash_loses_nothing<S: SinkUnderTest>(mut world: World<S>, crash: Cra
     }
     world.harness.crash();
     run.kill().await;
+    if !run.let_go(world.deadline).await {
+        return violation("SNK-7", "the future of run was dropped, and something of the sink still holds its emitter");
+    }
     world.adapter.crash().await;
     world.nothing_is_missing_behind_the_cursor().await?;
     world.append();

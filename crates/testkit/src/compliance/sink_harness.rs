@@ -253,7 +253,7 @@ impl SinkRun {
     }
 
     /// Ends the run where it is, as a crash does. Call [`SinkHarness::crash`] before.
-    pub async fn kill(mut self) {
+    pub async fn kill(&mut self) {
         self.task.abort();
         // However it ends: what it returns is lost in a crash.
         let _ = self.finished(DEADLINE).await;

@@ -211,17 +211,23 @@ async fn no_more_is_held_than_declared<S: SourceUnderTest>(world: World<S>) -> O
     world.stop(run).await
 }
 
-/// SRC-6: a crash after so many batches.
+/// SRC-6 and SRC-8: a crash after so many batches.
 async fn a_crash_loses_and_doubles_nothing<S: SourceUnderTest>(world: World<S>, batches: u64) -> Outcome {
     let limit = world.adapter.in_flight_limit() as u64;
     let events = 0..if world.is_pull() { EVENTS.max(3 * limit) } else { EVENTS };
     world.harness.hold_durability_after(batches);
-    let (run, mut offers) = world.start_with(events.clone()).await?;
+    let (mut run, mut offers) = world.start_with(events.clone()).await?;
     world.wait(|harness| harness.waiting_batches() > 0 || world.missing(&events).is_empty() || run.is_finished()).await;
     world.harness.crash();
     run.kill().await;
     offers.abort_all();
     while offers.join_next().await.is_some() {}
+    if !run.let_go(world.deadline).await {
+        return violation(
+            "SRC-8",
+            "the future of run was dropped, and something of the source still holds its emitter",
+        );
+    }
     world.verdict()?;
     let run = world.start().await?;
     let run = world.finish(run, events).await.map_err(|found| match found.clause {

@@ -349,7 +349,7 @@ impl SourceRun {
     }
 
     /// Ends the run where it is, as a crash does. Call [`SourceHarness::crash`] before.
-    pub async fn kill(mut self) {
+    pub async fn kill(&mut self) {
         self.task.abort();
         // However it ends: what it returns is lost in a crash.
         let _ = self.finished(DEADLINE).await;

@@ -12,7 +12,11 @@ use actlog_core::CommandContext;
 use crate::event;
 use crate::source::LONGEST_LINE;
 
-actlog_core::register_command!("badges", "Counts the events of a badge export by door, and says what is wrong in it", run);
+actlog_core::register_command!(
+    "badges",
+    "Counts the events of a badge export by door, and says what is wrong in it",
+    run
+);
 
 fn run(_: CommandContext, arguments: Vec<OsString>) -> ExitCode {
     let [file] = &arguments[..] else {

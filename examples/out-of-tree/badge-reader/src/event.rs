@@ -42,7 +42,11 @@ pub(crate) fn read(line: &[u8]) -> Result<Option<AuditRecord<'static>>, String> 
     let Some(event) = reader.deserialize::<Event>().next() else {
         return Err("the line is empty".to_owned());
     };
-    let event = event.map_err(|error| error.to_string())?;
+    let event = event.map_err(|error| match error.kind() {
+        // The rest of csv's message counts lines from the beginning of this one.
+        csv::ErrorKind::Deserialize { err, .. } => err.to_string(),
+        _ => error.to_string(),
+    })?;
     let time = Timestamp::parse(&event.time).map_err(|error| format!("time {:?}: {error}", event.time))?;
     let (operation, status) = match event.result {
         Outcome::Granted => ("DoorOpened", "Success"),
@@ -85,5 +89,6 @@ mod tests {
         assert!(read(b"\n").unwrap_err().contains("empty"));
         assert!(read(b"1,yesterday,Door,0x1,ada,granted\n").unwrap_err().contains("yesterday"));
         assert!(read(b"1,2026-03-02T07:58:12Z,Door,0x1,ada,melted\n").unwrap_err().contains("melted"));
+        assert!(read(b"one,2026-03-02T07:58:12Z,Door,0x1,ada,granted\n").unwrap_err().starts_with("field 0: "));
     }
 }

@@ -1,7 +1,7 @@
 //! Contexts, a build context, and a client that speaks HTTP by hand.
 
 #![allow(dead_code, unreachable_pub, reason = "each test file uses a part of it")]
-#![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
+#![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 use std::net::SocketAddr;
 use std::path::Path;
