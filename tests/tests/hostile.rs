@@ -277,6 +277,7 @@ async fn a_full_disk_puts_posts_off_and_loses_nothing_that_was_accepted() {
     // Somebody else fills the disk, to the last block.
     let mut file = std::fs::File::create(&filler).unwrap();
     while file.write_all(&[0; 4096]).is_ok() {}
+    drop(file);
     let put_off = async || {
         let answer = post(address, "/", &context("Update", "account", accepted)).await.unwrap();
         match answer.status {

@@ -10,6 +10,7 @@ mod docs;
 mod fuzz;
 mod new_plugin;
 mod tidy;
+mod torture;
 
 use std::process::ExitCode;
 
@@ -36,6 +37,8 @@ enum Chore {
     /// Measures whole processes on generated input
     #[command(subcommand)]
     Bench(bench::Bench),
+    /// Kills the real binary at random moments under load, and counts what is left
+    Torture(torture::Arguments),
     /// Runs fuzz targets of the folder fuzz/
     Fuzz(fuzz::Arguments),
 }
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         Chore::Docs(arguments) => docs::run(&arguments),
         Chore::NewPlugin(arguments) => new_plugin::run(&arguments),
         Chore::Bench(bench) => bench.run(),
+        Chore::Torture(arguments) => torture::run(&arguments),
         Chore::Fuzz(arguments) => fuzz::run(&arguments),
     };
     match outcome {

@@ -66,7 +66,7 @@ pub enum Statement {
         /// Until when; none while it lasts.
         #[serde(default, skip_serializing_if = "Option::is_none")]
         to: Option<Timestamp>,
-        /// Why: `crash`, `stopped`, `overload`, `journal-damage`, `auditing-off`, `source-outage`.
+        /// Why: `crash`, `stopped`, `overload`, `journal-damage`, `auditing-off`.
         reason: String,
         /// Particulars for a person.
         #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -58,7 +58,7 @@ pub struct SinkContext {
     pub emitter: Emitter,
     /// Fires when the sink is to stop.
     pub shutdown: CancellationToken,
-    /// For figures of its own; carries the labels `sink` and `kind`.
+    /// For figures of its own; carries the labels `component` and `role`.
     pub metrics: Metrics,
     /// How it is. The runtime sets `Ok` when `run` begins.
     pub health: Health,

@@ -37,7 +37,7 @@ pub struct SourceContext {
     pub position: Option<Vec<u8>>,
     /// Fires when the source is to stop.
     pub shutdown: CancellationToken,
-    /// For figures of its own; carries the labels `source` and `kind`.
+    /// For figures of its own; carries the labels `component` and `role`.
     pub metrics: Metrics,
     /// How it is. The runtime sets `Ok` when `run` begins.
     pub health: Health,

@@ -23,6 +23,7 @@ pub struct Batch {
     pub(crate) entries: Vec<EntryPlace>,
     pub(crate) states: Vec<(String, Option<Bytes>)>,
     pub(crate) control: bool,
+    pub(crate) mends: Vec<String>,
     /// Taken over from the last frame before a restart: its records are not looked up in the window, so that no
     /// index changes.
     pub(crate) carried: bool,
@@ -80,6 +81,13 @@ impl Batch {
     /// Removes a state when the batch becomes durable.
     pub fn remove_state(&mut self, key: impl Into<String>) {
         self.states.push((key.into(), None));
+    }
+
+    /// Says that a state may be set again. When a batch with data fails, later batches that set the same states fail
+    /// too ([`CommitError::Broken`](crate::CommitError::Broken)): they were submitted in the belief that it would be
+    /// durable. Whoever begins anew from the durable value of the state says so with this, in a batch of its own.
+    pub fn mend(&mut self, key: impl Into<String>) {
+        self.mends.push(key.into());
     }
 
     /// Marks the batch as one of actlog's own (cursors, statements): it may pass the disk budget, and the reserve is

@@ -62,6 +62,9 @@ pub enum CommitError {
     /// The states, together with those that there are, would have too many keys or too many bytes.
     #[error("{0}")]
     TooLarge(String),
+    /// An earlier batch that set the same state failed: see [`Batch::mend`](crate::Batch::mend).
+    #[error("an earlier batch of the same source could not be written")]
+    Broken,
     /// The journal was shut down before the batch's turn came.
     #[error("the journal is closed")]
     Closed,

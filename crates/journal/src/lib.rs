@@ -42,6 +42,6 @@ pub use catalog::Statistics;
 pub use disk::DiskStorage;
 pub use error::{CommitError, JournalError, Pressure, ReadError, SubmitError};
 pub use journal::{Committed, Journal, JournalOptions, SegmentInfo, Ticket};
-pub use offline::{Inspection, Problem, ProblemKind, Repair, SegmentInspection, inspect, repair, verify};
+pub use offline::{Inspection, Problem, ProblemKind, Repair, SegmentInspection, inspect, repair, statements, verify};
 pub use reader::{Missing, ReadItem, Reader};
 pub use recovery::{Damage, Recovery};

@@ -5,7 +5,8 @@ use std::io;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 
-use actlog_core::{EntryKind, OpenMode, Storage, Timestamp};
+use actlog_core::{Entry, EntryKind, OpenMode, Storage, Timestamp};
+use bytes::Bytes;
 use serde::Serialize;
 
 use crate::catalog::{Listing, SegmentName};
@@ -20,8 +21,9 @@ use crate::scan::read_fully;
 pub struct Inspection {
     /// The segments, oldest first.
     pub segments: Vec<SegmentInspection>,
-    /// Lengths of the states' values in bytes, by key.
-    pub states: BTreeMap<String, usize>,
+    /// The states' values, by key; serialised as their lengths in bytes.
+    #[serde(serialize_with = "lengths")]
+    pub states: BTreeMap<String, Bytes>,
 }
 
 /// What is in a segment.
@@ -141,7 +143,25 @@ pub fn inspect(storage: &dyn Storage, directory: &Path) -> Result<Inspection, Jo
         segments.push(segment);
     }
     let states = states_of(&scan_back(storage, directory, &listing)?);
-    Ok(Inspection { segments, states: states.into_iter().map(|(key, value)| (key, value.len())).collect() })
+    Ok(Inspection { segments, states })
+}
+
+fn lengths<S: serde::Serializer>(states: &BTreeMap<String, Bytes>, serializer: S) -> Result<S::Ok, S::Error> {
+    serializer.collect_map(states.iter().map(|(key, value)| (key, value.len())))
+}
+
+/// Gives every intact statement in a folder's journal to `each`, oldest first. Writes nothing.
+///
+/// # Errors
+/// When the storage fails, or a segment has an unknown format.
+pub fn statements(storage: &dyn Storage, directory: &Path, mut each: impl FnMut(&Entry)) -> Result<(), JournalError> {
+    let listing = list(storage, directory)?;
+    for Place { name, path, length, end } in places(&listing) {
+        scan_segment(storage, path, name, length, end, |frame, _| {
+            frame.entries().filter(|entry| entry.kind == EntryKind::Statement).for_each(|entry| each(&entry));
+        })?;
+    }
+    Ok(())
 }
 
 /// Reads the whole journal in a folder and says what is wrong with it. Writes nothing.

@@ -69,6 +69,8 @@ pub(crate) struct Writer {
     pub(crate) last_name: Option<SegmentName>,
     active: Option<Active>,
     states: BTreeMap<String, Bytes>,
+    /// States that a batch with data failed to set, until they are mended; see [`Batch::mend`].
+    broken: BTreeSet<String>,
     next: u64,
     buffer: Vec<u8>,
     /// Whether the last frame is an empty one, which proves all before it.
@@ -110,6 +112,7 @@ impl Writer {
             last_name: None,
             active: None,
             states,
+            broken: BTreeSet::new(),
             next,
             buffer: Vec::new(),
             marked: true,
@@ -159,27 +162,64 @@ impl Writer {
     }
 
     /// Writes the jobs as one group and resolves their receipts.
-    pub(crate) fn commit(&mut self, mut jobs: Vec<Job>) {
+    pub(crate) fn commit(&mut self, jobs: Vec<Job>) {
         self.try_leave_full();
+        let mut jobs = self.refuse_broken(jobs);
         if let Some(pressure @ (Pressure::Budget | Pressure::DiskFull)) = self.shared.pressure() {
-            jobs = refuse_data(jobs, pressure);
+            jobs = self.refuse_data(jobs, pressure);
         }
         let mut result = self.write_jobs(&jobs);
         if let Err(error) = &result
             && error.kind() == io::ErrorKind::StorageFull
         {
             self.enter_full();
-            jobs = refuse_data(jobs, Pressure::DiskFull);
+            jobs = self.refuse_data(jobs, Pressure::DiskFull);
             result = self.write_jobs(&jobs);
         }
         match result {
-            Ok(outcomes) => jobs.into_iter().zip(outcomes).for_each(|(job, outcome)| job.resolve(outcome)),
+            Ok(outcomes) => {
+                for (job, outcome) in jobs.into_iter().zip(outcomes) {
+                    match outcome {
+                        Ok(committed) => job.resolve(Ok(committed)),
+                        Err(error) => self.fail(job, error),
+                    }
+                }
+            }
             Err(error) => {
                 let error = Arc::new(error);
-                jobs.into_iter().for_each(|job| job.resolve(Err(CommitError::Storage(Arc::clone(&error)))));
+                jobs.into_iter().for_each(|job| self.fail(job, CommitError::Storage(Arc::clone(&error))));
             }
         }
         self.write_ids();
+    }
+
+    /// Resolves a batch that failed. If it was data, the states that it would have set are broken: what comes after it
+    /// must not set them, or a position would become durable ahead of its data.
+    fn fail(&mut self, job: Job, error: CommitError) {
+        if !job.batch.control {
+            self.broken.extend(job.batch.states.iter().map(|(key, _)| key.clone()));
+        }
+        job.resolve(Err(error));
+    }
+
+    /// Refuses the batches that would set a broken state; gives back the rest.
+    fn refuse_broken(&mut self, jobs: Vec<Job>) -> Vec<Job> {
+        let mut kept = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            for key in &job.batch.mends {
+                self.broken.remove(key);
+            }
+            let is_broken = !job.batch.control && job.batch.states.iter().any(|(key, _)| self.broken.contains(key));
+            if is_broken { job.resolve(Err(CommitError::Broken)) } else { kept.push(job) }
+        }
+        kept
+    }
+
+    /// Refuses the batches that are not the journal's own; gives back the rest.
+    fn refuse_data(&mut self, jobs: Vec<Job>, pressure: Pressure) -> Vec<Job> {
+        let (control, data): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.batch.control);
+        data.into_iter().for_each(|job| self.fail(job, CommitError::Full(pressure)));
+        control
     }
 
     fn write_jobs(&mut self, jobs: &[Job]) -> io::Result<Vec<Result<Committed, CommitError>>> {
@@ -437,11 +477,4 @@ impl Writer {
             }
         }
     }
-}
-
-/// Refuses the batches that are not the journal's own; gives back the rest.
-fn refuse_data(jobs: Vec<Job>, pressure: Pressure) -> Vec<Job> {
-    let (control, data): (Vec<_>, Vec<_>) = jobs.into_iter().partition(|job| job.batch.control);
-    data.into_iter().for_each(|job| job.resolve(Err(CommitError::Full(pressure))));
-    control
 }

@@ -54,6 +54,24 @@ impl From<StoreError> for OpenError {
     }
 }
 
+/// What a data folder stands on: the machine's own by default; tests put simulated ones in its place. The lock and the
+/// control socket are always on the real file system.
+#[derive(Clone, Debug)]
+pub struct Platform {
+    /// Where everything durable goes.
+    pub storage: Arc<dyn Storage>,
+    /// Where the time of records and statements comes from.
+    pub clock: Arc<dyn Clock>,
+    /// How the journal is written; the configuration's segment size and budget replace those in here.
+    pub journal: JournalOptions,
+}
+
+impl Default for Platform {
+    fn default() -> Self {
+        Self { storage: Arc::new(DiskStorage), clock: Arc::new(SystemClock), journal: JournalOptions::default() }
+    }
+}
+
 /// A data folder in use.
 pub struct Instance {
     pub(crate) pipeline: Arc<Pipeline>,
@@ -92,10 +110,17 @@ impl Instance {
     /// # Errors
     /// [`OpenError`].
     pub async fn open(config: &Config, config_dir: &Path) -> Result<Self, OpenError> {
+        Self::open_on(Platform::default(), config, config_dir).await
+    }
+
+    /// The same on a platform of the caller's choice.
+    ///
+    /// # Errors
+    /// [`OpenError`].
+    pub async fn open_on(platform: Platform, config: &Config, config_dir: &Path) -> Result<Self, OpenError> {
+        let Platform { storage, clock, journal } = platform;
         let data_dir = config.data_dir.clone();
         let lock = DataLock::acquire(&data_dir)?;
-        let storage: Arc<dyn Storage> = Arc::new(DiskStorage);
-        let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let hash_key = match &config.policy.hash_key {
             Some(reference) => Some(reference.load(config_dir).map_err(|e| e.within("policy.hash_key"))?),
             None => None,
@@ -103,7 +128,7 @@ impl Instance {
         let options = JournalOptions {
             segment_bytes: config.journal.segment_size.0,
             budget_bytes: config.journal.budget.0,
-            ..JournalOptions::default()
+            ..journal
         };
         let folder = journal_folder(&data_dir);
         let opening = (Arc::clone(&storage), Arc::clone(&clock));
@@ -298,14 +323,14 @@ impl Instance {
     }
 
     async fn skip_sink(&self, actor: &str, sink: &str) -> Result<serde_json::Value, String> {
+        let stored = self.journal().state(&cursor_key(sink)).ok_or_else(|| self.no_such_sink(sink))?;
+        let (from, state) = decode_cursor(&stored).ok_or("the stored cursor is damaged")?;
         let end = self.journal().durable();
         let clock = &*self.pipeline.clock;
         self.state_action(actor, format!("skip the sink {sink} to entry {end}")).await?;
         match self.cursor(sink) {
             Some(cursor) => drop(cursor.skip_to(end, clock).await?),
             None => {
-                let stored = self.journal().state(&cursor_key(sink)).ok_or_else(|| self.no_such_sink(sink))?;
-                let (from, state) = decode_cursor(&stored).ok_or("the stored cursor is damaged")?;
                 let statement = Statement::Skip { time: clock.now(), sink: sink.to_owned(), from, to: end };
                 let mut batch = statements::batch(&statement)?;
                 batch.set_state(cursor_key(sink), encode_cursor(end.max(from), state));

@@ -26,13 +26,14 @@ mod run;
 mod statements;
 mod supervisor;
 
-pub use actlog_journal::DiskStorage;
+pub use actlog_journal::{DiskStorage, JournalOptions};
 pub use config::{
     AdminConfig, Config, JournalConfig, Known, LogConfig, LogFormat, Plan, PolicyConfig, SinkPlan, SinkTable,
     SourcePlan, SourceTable, StartAt,
 };
 pub use control::{ControlError, Request, ask};
 pub use dead_letters::{DeadLetter, DeadLetters};
-pub use instance::{Instance, OpenError, journal_folder, policy_folder};
+pub use instance::{Instance, OpenError, Platform, journal_folder, policy_folder};
 pub use lock::{DataLock, LockError};
+pub use pull::{CursorView, read_cursors};
 pub use run::{RunError, RunOptions, run};

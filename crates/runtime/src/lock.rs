@@ -1,7 +1,7 @@
 //! The data folder: its format, and the lock that keeps a second process out of it.
 
 use std::fs::{File, OpenOptions, TryLockError};
-use std::io;
+use std::io::{self, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -82,8 +82,9 @@ impl DataLock {
 /// Under another name first: a crash must not leave half a format behind.
 fn write_durably(path: &Path, content: &str) -> io::Result<()> {
     let temporary = path.with_extension("new");
-    std::fs::write(&temporary, content)?;
-    File::open(&temporary)?.sync_all()?;
+    let mut file = OpenOptions::new().create(true).truncate(true).write(true).mode(0o600).open(&temporary)?;
+    file.write_all(content.as_bytes())?;
+    file.sync_all()?;
     std::fs::rename(&temporary, path)
 }
 

@@ -1,13 +1,15 @@
 //! A sink's way out of the journal: its reader, its cursor, and the dead letters that are to be tried again.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use actlog_core::{Clock, Counter, Entry, EntryKind, Gauge, Metrics, Pull, SinkError, WhenFull};
-use actlog_journal::{Batch, Journal, Missing, ReadItem, Reader};
+use actlog_journal::{Batch, Journal, JournalError, Missing, ReadItem, Reader};
 use async_trait::async_trait;
+use serde::Serialize;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
@@ -29,6 +31,33 @@ pub(crate) fn encode_cursor(next_index: u64, state: &[u8]) -> Vec<u8> {
 pub(crate) fn decode_cursor(bytes: &[u8]) -> Option<(u64, &[u8])> {
     let (index, state) = bytes.split_first_chunk()?;
     Some((u64::from_be_bytes(*index), state))
+}
+
+/// How far a sink has come, as the journal's files say.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct CursorView {
+    /// The next entry that it gets.
+    pub next_index: u64,
+    /// Durable entries that it has not received.
+    pub waiting: u64,
+}
+
+/// The cursors of all sinks that the journal below `data_dir` knows, by name. Writes nothing, and works beside a running
+/// process.
+///
+/// # Errors
+/// When the journal can't be read.
+pub fn read_cursors(data_dir: &Path) -> Result<BTreeMap<String, CursorView>, JournalError> {
+    let inspection = actlog_journal::inspect(&actlog_journal::DiskStorage, &crate::instance::journal_folder(data_dir))?;
+    let end = inspection.segments.last().map_or(0, |segment| segment.end);
+    let cursors = inspection.states.iter().filter_map(|(key, value)| {
+        let next_index = decode_cursor(value)?.0;
+        Some((
+            key.strip_prefix("sink/")?.to_owned(),
+            CursorView { next_index, waiting: end.saturating_sub(next_index) },
+        ))
+    });
+    Ok(cursors.collect())
 }
 
 /// How far a sink has come; shared between the sink and those who watch over the journal.

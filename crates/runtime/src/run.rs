@@ -20,7 +20,7 @@ use crate::admin::{Admin, Observed};
 use crate::config::{Config, Plan, SinkPlan, SourcePlan};
 use crate::control::{ControlSocket, Request};
 use crate::housekeeping::keep_house;
-use crate::instance::{Instance, OpenError};
+use crate::instance::{Instance, OpenError, Platform};
 use crate::pipeline::{ComponentEmit, position_key};
 use crate::pull::{JournalPull, SinkCursor};
 use crate::statements;
@@ -49,6 +49,8 @@ pub enum RunError {
 pub struct RunOptions {
     /// Starts no source, delivers what the journal holds, and ends.
     pub drain: bool,
+    /// What it runs on.
+    pub platform: Platform,
 }
 
 /// Runs everything that is configured until `stop` resolves, or until every source has come to its end and every sink
@@ -64,8 +66,9 @@ pub async fn run(
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let instance = Arc::new(Instance::open(&config, config_dir).await?);
-    let outcome = run_on(&instance, config, config_dir, plan, options, ready, stop).await;
+    let RunOptions { drain, platform } = options;
+    let instance = Arc::new(Instance::open_on(platform, &config, config_dir).await?);
+    let outcome = run_on(&instance, config, config_dir, plan, drain, ready, stop).await;
     instance.close().await;
     outcome
 }
@@ -75,13 +78,11 @@ async fn run_on(
     config: Config,
     config_dir: &Path,
     plan: Plan,
-    options: RunOptions,
+    drain: bool,
     ready: impl FnOnce(),
     stop: impl Future<Output = ()>,
 ) -> Result<(), RunError> {
-    let started = |error: String| RunError::Start(error);
     let clock = Arc::clone(&instance.pipeline.clock);
-    statements::start(instance.journal(), &*clock, &instance.recovery).await.map_err(started)?;
 
     let mut build = BuildContext::new(&instance.data_dir, Arc::clone(&instance.storage), Arc::clone(&clock));
     build.config_dir = config_dir.to_owned();
@@ -91,7 +92,7 @@ async fn run_on(
     for (role, name, kind) in plan
         .sources
         .iter()
-        .filter(|_| !options.drain)
+        .filter(|_| !drain)
         .map(|source| ("source", &source.name, source.kind))
         .chain(plan.sinks.iter().map(|sink| ("sink", &sink.name, sink.kind)))
     {
@@ -132,6 +133,8 @@ async fn run_on(
         let shutdown = services.clone();
         background.spawn(async move { server.serve(admin, &metrics, shutdown, Duration::from_secs(1)).await });
     }
+    // Nothing that can keep the run from beginning comes behind this.
+    statements::start(instance.journal(), &*clock, &instance.recovery).await.map_err(RunError::Start)?;
     background.spawn(keep_house(Arc::clone(instance), config.journal.clone(), services.clone()));
 
     let (fatal, mut fatal_errors) = mpsc::unbounded_channel();
@@ -144,7 +147,7 @@ async fn run_on(
         sinks.spawn(start.sink(sink, cursor, stop_sinks.clone()));
     }
     let mut sources = JoinSet::new();
-    if !options.drain {
+    if !drain {
         for source in plan.sources {
             sources.spawn(start.source(source, stop_sources.clone()));
         }
@@ -153,7 +156,7 @@ async fn run_on(
 
     let by_itself = async {
         while sources.join_next().await.is_some() {}
-        if serves && !options.drain {
+        if serves && !drain {
             std::future::pending::<()>().await;
         }
         wait_until_caught_up(instance).await;
@@ -338,8 +341,11 @@ impl Starter {
                 async move {
                     let factory: Arc<dyn actlog_core::SourceFactory> = factory;
                     let source = factory.build(&build).await.map_err(|error| first_build.report(error))?;
-                    // What an earlier run has handed over becomes durable, or not, before its position is read.
-                    let barrier = instance.journal().submit(Batch::new().control()).await;
+                    // What an earlier run has handed over becomes durable, or not, before its position is read; from
+                    // there this run begins anew.
+                    let mut barrier = Batch::new().control();
+                    barrier.mend(position_key(emitter.component()));
+                    let barrier = instance.journal().submit(barrier).await;
                     barrier.map_err(|error| error.to_string())?.await.map_err(|error| error.to_string())?;
                     let position = instance.journal().state(&position_key(emitter.component())).map(Vec::from);
                     health.set(Status::Ok);

@@ -16,6 +16,8 @@ pub(crate) enum Command {
         #[arg(long)]
         json: bool,
     },
+    /// Prints what the journal states about itself: when capture ran, gaps, policies, who did what; a JSON object a line
+    Statements,
     /// Reads everything and checks it; ends with 1 when something durable is damaged
     Verify {
         /// Print JSON
@@ -52,10 +54,13 @@ pub(crate) fn carry_out(command: &Command, loaded: &Loaded) -> Outcome {
                 })
                 .collect();
             output::table(&["FIRST", "END", "RECORDS", "STATEMENTS", "BYTES", "FIRST WRITTEN", "LAST WRITTEN"], &rows);
-            for (key, bytes) in &inspection.states {
-                output::line(format!("state {}: {bytes} bytes", output::harmless(key)));
+            for (key, value) in &inspection.states {
+                output::line(format!("state {}: {} bytes", output::harmless(key), value.len()));
             }
         }
+        Command::Statements => actlog_journal::statements(&DiskStorage, &folder, |statement| {
+            output::line(output::harmless_json(&String::from_utf8_lossy(&statement.bytes)));
+        })?,
         Command::Verify { json } => {
             let problems = actlog_journal::verify(&DiskStorage, &folder)?;
             if *json {
@@ -78,8 +83,9 @@ pub(crate) fn carry_out(command: &Command, loaded: &Loaded) -> Outcome {
                     output::line("the journal is intact");
                 }
             }
-            // What was never acknowledged was never promised.
-            let damaged = problems.iter().any(|problem| problem.kind != ProblemKind::Unfinished);
+            // What was never acknowledged was never promised, and what a repair has noted is known.
+            let damaged = |problem: &Problem| matches!(problem.kind, ProblemKind::Damaged | ProblemKind::Header);
+            let damaged = problems.iter().any(damaged);
             return Ok(if damaged { ExitCode::FAILURE } else { ExitCode::SUCCESS });
         }
         Command::Repair => {

@@ -43,11 +43,19 @@ pub(crate) fn table(head: &[&str], rows: &[Vec<String>]) {
     }
 }
 
+/// A line of JSON from the log, for a terminal: JSON escapes control characters, this also those that turn the
+/// direction of text. It stays the same JSON.
+pub(crate) fn harmless_json(json: &str) -> String {
+    json.chars().map(|c| if turns(c) { format!("\\u{:04x}", u32::from(c)) } else { c.to_string() }).collect()
+}
+
+fn turns(c: char) -> bool {
+    matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
 /// Text from outside, made harmless for a terminal: control and direction characters are shown as escapes.
 pub(crate) fn harmless(text: &str) -> String {
-    let shown = |c: char| {
-        !c.is_control() && !matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
-    };
+    let shown = |c: char| !c.is_control() && !turns(c);
     text.chars().map(|c| if shown(c) { c.to_string() } else { c.escape_unicode().to_string() }).collect()
 }
 
@@ -57,6 +65,7 @@ mod tests {
 
     #[test]
     fn a_terminal_gets_no_control_characters_from_records() {
+        assert_eq!(harmless_json("{\"a\":\"\u{202e}\"}"), "{\"a\":\"\\u202e\"}");
         assert_eq!(harmless("a\u{1b}[2J\u{202e}b\n"), "a\\u{1b}[2J\\u{202e}b\\u{a}");
     }
 }

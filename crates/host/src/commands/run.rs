@@ -32,7 +32,7 @@ pub(crate) fn carry_out(arguments: &Arguments, loaded: Loaded, registry: &Regist
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let ready = || tracing::info!(config = loaded.name(), "running");
-    let options = RunOptions { drain: arguments.drain };
+    let options = RunOptions { drain: arguments.drain, ..RunOptions::default() };
     let outcome = runtime.block_on(async {
         let stop = first_signal()?;
         Ok::<_, std::io::Error>(

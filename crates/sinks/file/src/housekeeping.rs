@@ -8,12 +8,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use actlog_core::{Clock, Counter, OpenMode, Storage, StorageFile};
+use actlog_core::{BuildContext, Clock, Counter, OpenMode, Storage, StorageFile};
 use globset::GlobSet;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Compression;
+use crate::lease::Lease;
 use crate::metrics::FileMetrics;
 use crate::state::Pending;
 use crate::template::TEMPORARY;
@@ -61,6 +62,7 @@ pub(crate) struct Housekeeping {
     clock: Arc<dyn Clock>,
     retention: Option<Arc<Retention>>,
     metrics: FileMetrics,
+    lease: Lease,
     stop: Arc<AtomicBool>,
     job: Option<JoinHandle<Done>>,
     next_scan: Instant,
@@ -74,17 +76,13 @@ impl Drop for Housekeeping {
 }
 
 impl Housekeeping {
-    pub(crate) fn new(
-        storage: Arc<dyn Storage>,
-        clock: Arc<dyn Clock>,
-        retention: Option<Retention>,
-        metrics: FileMetrics,
-    ) -> Self {
+    pub(crate) fn new(build: &BuildContext, retention: Option<Retention>, metrics: FileMetrics, lease: Lease) -> Self {
         Self {
-            storage,
-            clock,
+            storage: Arc::clone(&build.storage),
+            clock: Arc::clone(&build.clock),
             retention: retention.map(Arc::new),
             metrics,
+            lease,
             stop: Arc::default(),
             job: None,
             next_scan: Instant::now(),
@@ -116,12 +114,14 @@ impl Housekeeping {
             return None;
         }
         let (storage, stop, metrics) = (Arc::clone(&self.storage), Arc::clone(&self.stop), self.metrics.clone());
+        let lease = self.lease.clone();
         if let Some(retention) = self.retention.clone().filter(|_| now >= self.next_scan) {
             self.next_scan = now + SCAN_INTERVAL;
             let open = open();
             let now = u64::try_from(self.clock.now().unix_milliseconds()).unwrap_or(0);
             let before = (SystemTime::UNIX_EPOCH + Duration::from_millis(now)).checked_sub(retention.max_age);
             self.job = Some(tokio::task::spawn_blocking(move || {
+                let _lease = lease;
                 let Some(before) = before else { return Done::Scanned };
                 let scan = Scan { storage: &*storage, retention: &retention, open: &open, before, stop: &stop };
                 match scan.folder(&retention.folder, retention.depth, &metrics.removed) {
@@ -133,6 +133,7 @@ impl Housekeeping {
             }));
         } else if let Some(pending) = pending {
             self.job = Some(tokio::task::spawn_blocking(move || {
+                let _lease = lease;
                 match compress(&*storage, &pending.path, pending.compression, &stop) {
                     Ok(compressed) => {
                         metrics.compressed.inc_by(u64::from(compressed));
@@ -305,7 +306,7 @@ mod tests {
     use std::sync::LazyLock;
     use std::sync::atomic::AtomicI64;
 
-    use actlog_core::{BuildContext, Metrics, SystemClock, Timestamp};
+    use actlog_core::{Metrics, SystemClock, Timestamp};
     use actlog_testkit::storage::{Fault, FaultStorage};
 
     use super::*;
@@ -404,18 +405,12 @@ mod tests {
         let metrics = FileMetrics::new(&Metrics::default());
         // The storage counts steps for seconds: all files are of the first second after the epoch.
         let clock = Arc::new(At(AtomicI64::new(900_000)));
-        let house = |clock: &Arc<At>| {
-            let retention = Retention { files: retention.files.clone(), folder: retention.folder.clone(), ..retention };
-            Housekeeping::new(
-                Arc::new(storage.clone()),
-                Arc::clone(clock) as Arc<dyn Clock>,
-                Some(retention),
-                metrics.clone(),
-            )
-        };
         for (seconds, removed) in [(900, 0), (1100, ours.len() as u64)] {
             clock.0.store(seconds * 1000, Ordering::Relaxed);
-            let mut house = house(&clock);
+            let build = BuildContext::new("/d", Arc::new(storage.clone()), Arc::clone(&clock) as Arc<dyn Clock>);
+            let retention = Retention { files: retention.files.clone(), folder: retention.folder.clone(), ..retention };
+            let lease = Lease::acquire(&build).await;
+            let mut house = Housekeeping::new(&build, Some(retention), metrics.clone(), lease);
             let done = loop {
                 if let Some(done) = house.step(None, || [PathBuf::from(open)].into()).await {
                     break done;

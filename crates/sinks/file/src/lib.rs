@@ -24,6 +24,7 @@ mod columns;
 mod config;
 mod housekeeping;
 mod layout;
+mod lease;
 mod metrics;
 mod sink;
 mod state;

@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::FileConfig;
 use crate::housekeeping::{Done, Housekeeping, Retention};
+use crate::lease::Lease;
 use crate::metrics::FileMetrics;
 use crate::template::{Router, Template};
 use crate::writer::{Appended, Writer};
@@ -56,17 +57,17 @@ proof = true
 #[async_trait]
 impl Sink for FileSink {
     async fn run(self: Box<Self>, mut cx: SinkContext) -> Result<(), SinkError> {
+        let lease = tokio::select! {
+            lease = Lease::acquire(&self.build) => lease,
+            () = cx.shutdown.cancelled() => return Ok(()),
+        };
         let (config, build, router) = (self.config.clone(), self.build.clone(), Arc::clone(&self.router));
         let (state, metrics) = (cx.state.take(), FileMetrics::new(&cx.metrics));
-        let file_metrics = metrics.clone();
-        let writer =
-            blocking(move || Writer::recover(&config, &build, router, state.as_deref(), file_metrics)).await??;
-        let housekeeping = Housekeeping::new(
-            Arc::clone(&self.build.storage),
-            Arc::clone(&self.build.clock),
-            self.retention()?,
-            metrics.clone(),
-        );
+        let (writers_metrics, writers_lease) = (metrics.clone(), lease.clone());
+        let recover =
+            move || Writer::recover(&config, &build, router, state.as_deref(), writers_metrics, writers_lease);
+        let writer = blocking(recover).await??;
+        let housekeeping = Housekeeping::new(&self.build, self.retention()?, metrics.clone(), lease);
         let mut pump = Pump {
             clock: Arc::clone(&self.build.clock),
             commit_interval: self.config.commit_interval.0,
@@ -80,11 +81,15 @@ impl Sink for FileSink {
         };
         let result = pump.run(&mut cx).await;
         pump.housekeeping.stop().await;
-        if result.is_err() {
-            let writer = Arc::clone(&pump.writer);
-            blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).abandon()).await?;
+        let writer = Arc::clone(&pump.writer);
+        blocking(move || writer.lock().unwrap_or_else(PoisonError::into_inner).abandon()).await?;
+        match result {
+            Err(SinkError::File { path, error }) if cx.shutdown.is_cancelled() => {
+                tracing::warn!(%path, "could not be written at shutdown: {error}; the journal keeps what is missing from it");
+                Ok(())
+            }
+            result => result,
         }
-        result
     }
 }
 

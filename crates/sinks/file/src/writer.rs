@@ -16,6 +16,7 @@ use actlog_core::{BuildContext, Entry, OpenMode, SinkError, Storage, StorageFile
 
 use crate::config::{Compression, FileConfig};
 use crate::layout::Layout;
+use crate::lease::Lease;
 use crate::metrics::FileMetrics;
 use crate::state::{FileState, Pending, State};
 use crate::template::{NumberedName, Router};
@@ -58,6 +59,7 @@ pub(crate) struct Writer {
     /// Counts batches, for finding the file that was written to longest ago.
     batch: u64,
     metrics: FileMetrics,
+    _lease: Lease,
 }
 
 #[derive(Debug)]
@@ -108,6 +110,7 @@ impl Writer {
         router: Arc<Router>,
         state: Option<&[u8]>,
         metrics: FileMetrics,
+        lease: Lease,
     ) -> Result<Self, SinkError> {
         let look = (&config.path, config.format, config.proof, config.raw_csv, &config.columns);
         let milliseconds = |span: actlog_core::Span| i64::try_from(span.0.as_millis()).unwrap_or(i64::MAX);
@@ -127,6 +130,7 @@ impl Writer {
             uncommitted: 0,
             batch: 0,
             metrics,
+            _lease: lease,
         };
         let same_layout = state.layout == writer.layout_name;
         for file in state.files {
@@ -372,7 +376,7 @@ impl Writer {
         Ok(())
     }
 
-    /// To be called after an error: removes files that no commit has named, so that attempts which fail again and again
+    /// To be called at the end: removes files that no commit has named, so that attempts which fail again and again
     /// (a full disk) do not leave more and more empty files.
     pub(crate) fn abandon(&mut self) {
         for (_, file) in self.open.drain().filter(|(_, file)| !file.named) {

@@ -19,6 +19,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 pub(crate) const FOLDER: &str = "/data";
+/// What [`Bench::run`] answers when the sink ended in good order before it had committed everything.
+pub(crate) const STOPPED_EARLY: &str = "stopped early";
 const CURSOR: &str = "/data/cursor";
 
 /// A clock that stands still unless it is moved.
@@ -107,19 +109,11 @@ impl Bench {
         Self { storage, ..self.clone() }
     }
 
-    /// Runs the sink until it has taken everything.
+    /// Runs the sink until it has committed everything.
     pub(crate) async fn run(&self) -> Result<(), SinkError> {
         let config: FileConfig = actlog_core::config::deserialize(self.config.clone()).unwrap();
         FileSink::validate(&config).unwrap();
-        let cursor = match self.storage.read(Path::new(CURSOR), 1 << 20) {
-            Ok(bytes) => Some(bytes),
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => None,
-            Err(error) => return Err(SinkError::Journal(error.to_string())),
-        };
-        let (position, state) = match &cursor {
-            Some(bytes) => (u64::from_le_bytes(bytes[..8].try_into().unwrap()), Some(bytes[8..].to_vec())),
-            None => (0, None),
-        };
+        let (position, state) = self.cursor()?;
         let (storage, clock) = (Arc::new(self.storage.clone()), Arc::new(self.clock.clone()));
         let build = BuildContext::new(&self.data_dir, storage, clock).named("audit");
         let sink = FileSink::build(&config, &build).await.unwrap();
@@ -128,7 +122,21 @@ impl Bench {
         let emitter = Emitter::new("audit", Arc::new(Nowhere));
         let cx = SinkContext::new(emitter, Box::new(pull), state, shutdown, self.metrics.clone(), Health::default());
         let run = tokio::time::timeout(Duration::from_secs(60), Box::new(sink).run(cx));
-        run.await.expect("the sink has done what the test waits for, before the deadline")
+        run.await.expect("the sink has done what the test waits for, before the deadline")?;
+        if self.cursor()?.0 != self.entries.len() as u64 {
+            // After shutdown was told, a failure leaves the rest in the journal and is no error.
+            return Err(SinkError::Other(STOPPED_EARLY.to_owned()));
+        }
+        Ok(())
+    }
+
+    /// The stored cursor and state.
+    fn cursor(&self) -> Result<(u64, Option<Vec<u8>>), SinkError> {
+        match self.storage.read(Path::new(CURSOR), 1 << 20) {
+            Ok(bytes) => Ok((u64::from_le_bytes(bytes[..8].try_into().unwrap()), Some(bytes[8..].to_vec()))),
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok((0, None)),
+            Err(error) => Err(SinkError::Journal(error.to_string())),
+        }
     }
 
     /// The lines of all files below a folder, by path; of a file and its compressed form only the file counts.
