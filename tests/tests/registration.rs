@@ -2,6 +2,8 @@
 //!
 //! Each guard is tried beside its counterpart that must work, so that a test can't pass because nothing works.
 
+#![expect(clippy::unwrap_used, reason = "clippy sees tests only where it says #[test], and not what they call")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};

@@ -39,7 +39,8 @@ pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
         longest: Duration::from_millis(arguments.longest),
     };
     println!("seed {seed}, {} rounds, {} connections", plan.rounds, plan.connections);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
+    let runtime =
+        tokio::runtime::Builder::new_multi_thread().enable_all().build().map_err(|error| error.to_string())?;
     let outcome = runtime.block_on(torture(folder.path(), &plan, |round, acknowledged| {
         if round % 25 == 0 {
             println!("{round} rounds, {acknowledged} acknowledged");

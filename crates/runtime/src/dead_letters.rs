@@ -5,7 +5,9 @@
 //! place in the journal, their salt and their exact bytes; input that a source could not read keeps its bytes only
 //! where the policy leaves all values as they are.
 //!
-//! Invariant: a line is written whole and synced, or it is cut off at the next start.
+//! Invariant: a line is written whole and synced, or it is cut off when the file is next opened. A file is continued by
+//! the one who wrote it, and only as long as nothing fails: whoever comes after an error or a restart begins with a
+//! synced copy, since what a failed sync has left out can be read, and is gone after a crash all the same.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -223,34 +225,42 @@ impl DeadLetters {
     fn open_component(&self, name: &str) -> io::Result<Component> {
         self.storage.create_directories(&self.folder)?;
         let path = self.folder.join(format!("{name}.jsonl"));
-        let file = self.storage.open(&path, OpenMode::Create)?;
-        self.storage.sync_directory(&self.folder)?;
-        let content = read(&*self.storage, &path)?;
-        file.set_length(content.whole)?;
-        Ok(Component { file, length: content.whole, next_number: content.highest_number + 1 })
+        let Some(_) = self.storage.length(&path)? else {
+            let file = self.storage.open(&path, OpenMode::CreateNew)?;
+            self.storage.sync_directory(&self.folder)?;
+            return Ok(Component { file, length: 0, next_number: 1 });
+        };
+        let Content { whole, highest_number, .. } = read(&*self.storage, &path)?;
+        self.storage.replace(&path, &whole)?;
+        let file = self.storage.open(&path, OpenMode::Write)?;
+        Ok(Component { file, length: whole.len() as u64, next_number: highest_number + 1 })
     }
 }
 
 struct Content {
     waiting: Vec<DeadLetter>,
-    /// Bytes up to the end of the last whole line.
-    whole: u64,
+    /// The whole lines.
+    whole: Vec<u8>,
     highest_number: u64,
 }
 
 fn read(storage: &dyn Storage, path: &Path) -> io::Result<Content> {
-    let bytes = storage.read(path, MAXIMUM_BYTES)?;
-    let whole = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |end| end + 1);
+    let mut bytes = storage.read(path, MAXIMUM_BYTES)?;
     let mut waiting = BTreeMap::new();
     let mut highest_number = 0;
-    for (number, line) in bytes[..whole].split(|byte| *byte == b'\n').enumerate() {
-        if line.is_empty() {
-            continue;
-        }
-        let line = serde_json::from_slice(line).map_err(|error| {
-            let place = format!("{} line {}: not a dead letter: {error}", path.display(), number + 1);
-            io::Error::new(io::ErrorKind::InvalidData, place)
-        })?;
+    let mut whole = 0;
+    for (place, text) in bytes.split_inclusive(|byte| *byte == b'\n').enumerate() {
+        let end = whole + text.len();
+        let line = match serde_json::from_slice(text) {
+            Ok(line) if text.ends_with(b"\n") => line,
+            Err(error) if end < bytes.len() => {
+                let place = format!("{} line {}: not a dead letter: {error}", path.display(), place + 1);
+                return Err(io::Error::new(io::ErrorKind::InvalidData, place));
+            }
+            // Only the last line can be torn: a crash leaves any sectors of it, its end among them.
+            _ => break,
+        };
+        whole = end;
         match line {
             Line::Letter(letter) => {
                 highest_number = highest_number.max(letter.number);
@@ -261,7 +271,8 @@ fn read(storage: &dyn Storage, path: &Path) -> io::Result<Content> {
             }
         }
     }
-    Ok(Content { waiting: waiting.into_values().collect(), whole: whole as u64, highest_number })
+    bytes.truncate(whole);
+    Ok(Content { waiting: waiting.into_values().collect(), whole: bytes, highest_number })
 }
 
 #[cfg(test)]
@@ -311,5 +322,27 @@ mod tests {
         let stored = letters.list().unwrap();
         assert_eq!((stored[0].input.as_deref(), stored[0].input_length), (None, Some(13)));
         assert_eq!(stored[1].input.as_deref(), Some("{\"ssn\":\"123\"}"));
+    }
+
+    /// What survives a crash during the third letter, after an error during the second.
+    #[test]
+    fn letters_that_were_stored_survive_errors_and_crashes_at_any_step() {
+        let long = "x".repeat(3000);
+        for step in 0..30 {
+            let storage = FaultStorage::new(step);
+            storage.create_directories(Path::new("/data")).unwrap();
+            let begin = storage.steps();
+            storage.fail_at(begin + step, actlog_testkit::storage::Fault::Eio);
+            storage.halt_at(begin + 2 * step);
+            let mut letters = DeadLetters::new(Arc::new(storage.clone()), Path::new("/data"));
+            let stored: Vec<u64> = (1..=8)
+                .filter(|index| letters.put_entry("audit", &entry(*index), &long, Timestamp::default()).is_ok())
+                .collect();
+            let survivor: Arc<dyn Storage> = Arc::new(storage.crash(step));
+            let mut letters = DeadLetters::new(survivor, Path::new("/data"));
+            letters.put_entry("audit", &entry(99), &long, Timestamp::default()).unwrap();
+            let found: Vec<u64> = letters.list().unwrap().iter().filter_map(|letter| letter.index).collect();
+            assert!(stored.iter().chain(&[99]).all(|index| found.contains(index)), "step {step}: {stored:?} {found:?}");
+        }
     }
 }

@@ -167,7 +167,7 @@ impl Instance {
             budget: config.journal.budget.0,
             _lock: lock,
         };
-        instance.state_policy(&published).await.map_err(OpenError::Other)?;
+        instance.catch_up(&*instance.policies.lock().await).await.map_err(OpenError::Other)?;
         Ok(instance)
     }
 
@@ -248,6 +248,7 @@ impl Instance {
 
     async fn publish_policy(&self, actor: &str, confirm: bool) -> Result<serde_json::Value, String> {
         let store = self.policies.lock().await;
+        self.catch_up(&store).await?;
         let hash_key = self.hash_key.as_ref().map(Secret::expose);
         let published = store.publish(actor, confirm, hash_key, self.pipeline.clock.now());
         let (published, policy) = published.map_err(|error| match error {
@@ -261,6 +262,30 @@ impl Instance {
             format!("version {version} is in force, but could not be stated in the journal ({error}); the next start will do it")
         })?;
         Ok(json!({ "version": published.version, "changes": published.changes }))
+    }
+
+    /// Puts the last version that the store has into force, and states all that have not been stated: publishing may
+    /// have failed after its version was there, or before it was stated.
+    async fn catch_up(&self, store: &PolicyStore) -> Result<(), String> {
+        let last = store.load().map_err(|error| error.to_string())?;
+        if last.version > self.pipeline.policy.load().version() {
+            let hash_key = self.hash_key.as_ref().map(Secret::expose);
+            let policy = Policy::compile(&last.document, last.version, hash_key).map_err(|error| error.to_string())?;
+            self.pipeline.policy.store(Arc::new(policy));
+            info!(version = last.version, actor = last.actor, "policy published");
+        }
+        let stated = self.journal().state(POLICY_KEY).and_then(|bytes| serde_json::from_slice::<u64>(&bytes).ok());
+        let first = stated.map_or(last.version, |stated| stated + 1);
+        for version in first..last.version {
+            match store.version(version) {
+                Ok(published) => self.state_policy(&published).await?,
+                Err(StoreError::NoSuchVersion { .. } | StoreError::Damaged { .. }) => {
+                    warn!(version, "this version of the policy can't be stated: its file is missing or damaged");
+                }
+                Err(error) => return Err(error.to_string()),
+            }
+        }
+        self.state_policy(&last).await
     }
 
     /// States the published policy in the journal unless it has been, and the gap that auditing switched off opens or

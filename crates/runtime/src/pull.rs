@@ -1,9 +1,9 @@
 //! A sink's way out of the journal: its reader, its cursor, and the dead letters that are to be tried again.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actlog_core::{Clock, Counter, Entry, EntryKind, Gauge, Metrics, Pull, SinkError, WhenFull};
@@ -69,7 +69,8 @@ pub(crate) struct SinkCursor {
     committed: AtomicU64,
     /// Commits are one after the other, so that none takes another one back.
     commit: tokio::sync::Mutex<()>,
-    replays: Mutex<VecDeque<DeadLetter>>,
+    /// Letters that the sink is to be given again, by index; they stay until they are marked as replayed.
+    replays: Mutex<Vec<DeadLetter>>,
     replay_added: Notify,
 }
 
@@ -146,11 +147,33 @@ impl SinkCursor {
         Ok(())
     }
 
-    /// Gives the sink these letters with its next pull.
+    /// Gives the sink these letters with its next pull. Letters of a source with the same name have no entry to give.
     pub(crate) fn replay(&self, letters: impl IntoIterator<Item = DeadLetter>) {
-        self.replays.lock().unwrap_or_else(PoisonError::into_inner).extend(letters);
+        {
+            let mut replays = self.replays();
+            for letter in letters.into_iter().filter(|letter| letter.entry().is_some()) {
+                if replays.iter().all(|waiting| waiting.number != letter.number) {
+                    replays.push(letter);
+                }
+            }
+            replays.sort_by_key(|letter| letter.index);
+        }
         self.replay_added.notify_one();
     }
+
+    fn replays(&self) -> MutexGuard<'_, Vec<DeadLetter>> {
+        self.replays.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Letters that a sink was given, until all of them are committed. Their indices lie anywhere, so meanwhile it is given
+/// nothing else, and what it commits is about them.
+struct Replaying {
+    letters: Vec<DeadLetter>,
+    /// The highest index among them.
+    last: u64,
+    /// Where the reader stood: everything before was given earlier, and a sink takes things in order.
+    position: u64,
 }
 
 /// What [`actlog_core::SinkContext`] pulls from.
@@ -159,8 +182,7 @@ pub(crate) struct JournalPull {
     reader: Reader,
     dead_letters: Arc<Mutex<DeadLetters>>,
     clock: Arc<dyn Clock>,
-    /// Letters that the sink was given in this run and has not committed yet.
-    replayed: Vec<DeadLetter>,
+    replaying: Option<Replaying>,
     delivered: Counter,
     rejected: Counter,
     lag: Gauge,
@@ -182,15 +204,37 @@ impl JournalPull {
             cursor,
             dead_letters,
             clock,
-            replayed: Vec::new(),
+            replaying: None,
         }
     }
 
+    /// Letters that are to be given now, one entry each even where an entry was refused twice.
     fn take_replays(&mut self) -> Vec<Entry> {
-        let letters: Vec<_> = self.cursor.replays.lock().unwrap_or_else(PoisonError::into_inner).drain(..).collect();
-        let entries = letters.iter().filter_map(DeadLetter::entry).collect();
-        self.replayed.extend(letters);
+        let letters = self.cursor.replays().clone();
+        let mut entries: Vec<_> = letters.iter().filter_map(DeadLetter::entry).collect();
+        entries.dedup_by_key(|entry| entry.index);
+        if let Some(last) = entries.last() {
+            self.replaying = Some(Replaying { last: last.index, position: self.reader.position(), letters });
+        }
         entries
+    }
+
+    /// Marks the letters before an index.
+    async fn mark_replayed(&mut self, next_index: u64) -> Result<(), SinkError> {
+        let Some(replaying) = &mut self.replaying else { return Ok(()) };
+        let is_done = |letter: &DeadLetter| letter.index.is_none_or(|index| index < next_index);
+        let (done, left) = std::mem::take(&mut replaying.letters).into_iter().partition(is_done);
+        replaying.letters = left;
+        let done: Vec<DeadLetter> = done;
+        if replaying.letters.is_empty() {
+            self.replaying = None;
+        }
+        for letter in done {
+            let number = letter.number;
+            self.with_letters(move |letters| letters.mark_replayed(&letter.component, number)).await?;
+            self.cursor.replays().retain(|waiting| waiting.number != number);
+        }
+        Ok(())
     }
 
     /// States that the sink will never receive some entries. Released ones have been stated by whoever released them.
@@ -230,6 +274,10 @@ impl JournalPull {
 #[async_trait]
 impl Pull for JournalPull {
     async fn next(&mut self, max_bytes: usize, wait: Duration) -> Result<Vec<Entry>, SinkError> {
+        if self.replaying.is_some() {
+            tokio::time::sleep(wait).await;
+            return Ok(Vec::new());
+        }
         let replays = self.take_replays();
         if !replays.is_empty() {
             return Ok(replays);
@@ -256,14 +304,13 @@ impl Pull for JournalPull {
 
     async fn commit(&mut self, next_index: u64, state: Vec<u8>) -> Result<(), SinkError> {
         let before = self.cursor.committed();
-        self.cursor.store(next_index, &state).await.map_err(SinkError::Journal)?;
+        let replayed = self.replaying.as_ref().filter(|replaying| next_index <= replaying.last + 1);
+        let (is_replay, position) = replayed.map_or((false, next_index), |replaying| (true, replaying.position));
+        self.cursor.store(position, &state).await.map_err(SinkError::Journal)?;
         self.delivered.inc_by(self.cursor.committed() - before);
         let waiting = self.cursor.journal.durable().saturating_sub(self.cursor.committed());
         self.lag.set(i64::try_from(waiting).unwrap_or(i64::MAX));
-        for letter in std::mem::take(&mut self.replayed) {
-            self.with_letters(move |letters| letters.mark_replayed(&letter.component, letter.number)).await?;
-        }
-        Ok(())
+        if is_replay { self.mark_replayed(next_index).await } else { Ok(()) }
     }
 
     async fn reject(&mut self, entry: &Entry, reason: &str) -> Result<(), SinkError> {

@@ -1,14 +1,14 @@
 //! What happens to closed files: compression, and removal at their maximum age. One job at a time, on a blocking thread.
 //! Whatever fails is tried again a minute later; capturing goes on meanwhile.
 
-use std::collections::HashSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use actlog_core::{BuildContext, Clock, Counter, OpenMode, Storage, StorageFile};
+use actlog_core::{BuildContext, Clock, Counter, FileEntry, OpenMode, Storage, StorageFile};
 use globset::GlobSet;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
@@ -92,11 +92,11 @@ impl Housekeeping {
 
     /// Takes the result of a job that has ended, and begins the next one if there is any to do. Does not wait.
     ///
-    /// `pending`: a closed file that is to be compressed. `open`: the files that are still written to.
+    /// `pending`: a closed file that is to be compressed. `open` says which files are still written to.
     pub(crate) async fn step(
         &mut self,
         pending: Option<Pending>,
-        open: impl FnOnce() -> HashSet<PathBuf>,
+        open: impl FnOnce() -> HashSet<PathBuf> + Send + 'static,
     ) -> Option<Done> {
         if self.job.as_ref().is_some_and(|job| !job.is_finished()) {
             return None;
@@ -117,14 +117,12 @@ impl Housekeeping {
         let lease = self.lease.clone();
         if let Some(retention) = self.retention.clone().filter(|_| now >= self.next_scan) {
             self.next_scan = now + SCAN_INTERVAL;
-            let open = open();
             let now = u64::try_from(self.clock.now().unix_milliseconds()).unwrap_or(0);
             let before = (SystemTime::UNIX_EPOCH + Duration::from_millis(now)).checked_sub(retention.max_age);
             self.job = Some(tokio::task::spawn_blocking(move || {
                 let _lease = lease;
                 let Some(before) = before else { return Done::Scanned };
-                let scan = Scan { storage: &*storage, retention: &retention, open: &open, before, stop: &stop };
-                match scan.folder(&retention.folder, retention.depth, &metrics.removed) {
+                match remove_old(&*storage, &retention, before, open, &metrics.removed) {
                     Ok(()) => Done::Scanned,
                     Err(error) => {
                         Done::Failed { pending: None, reason: format!("old files could not be removed: {error}") }
@@ -267,38 +265,51 @@ impl Write for Appender<'_> {
     }
 }
 
-struct Scan<'a> {
-    storage: &'a dyn Storage,
-    retention: &'a Retention,
-    open: &'a HashSet<PathBuf>,
+/// Removes what is too old.
+///
+/// `open` is asked only after the files were found: a file that is begun meanwhile can't be taken for a closed one.
+fn remove_old(
+    storage: &dyn Storage,
+    retention: &Retention,
     before: SystemTime,
-    stop: &'a AtomicBool,
+    open: impl FnOnce() -> HashSet<PathBuf>,
+    removed: &Counter,
+) -> io::Result<()> {
+    let mut old = Vec::new();
+    find_old(storage, retention, before, &retention.folder, retention.depth, &mut old)?;
+    if old.is_empty() {
+        return Ok(());
+    }
+    let open = open();
+    old.retain(|entry| !open.contains(&entry.path));
+    for entry in &old {
+        storage.remove_file(&entry.path)?;
+        tracing::info!(path = %entry.path.display(), bytes = entry.length, "removed an audit file at its maximum age");
+        removed.inc();
+    }
+    let folders: BTreeSet<&Path> = old.iter().filter_map(|entry| entry.path.parent()).collect();
+    folders.into_iter().try_for_each(|folder| storage.sync_directory(folder))
 }
 
-impl Scan<'_> {
-    /// Removes what is too old in a folder and, as deep as the template reaches, below it.
-    fn folder(&self, folder: &Path, depth: usize, removed: &Counter) -> io::Result<()> {
-        let mut changed = false;
-        for entry in self.storage.list(folder)? {
-            if self.stop.load(Ordering::Relaxed) {
-                break;
+/// Finds old files of the sink in a folder, or as many levels below it as the template has.
+fn find_old(
+    storage: &dyn Storage,
+    retention: &Retention,
+    before: SystemTime,
+    folder: &Path,
+    depth: usize,
+    old: &mut Vec<FileEntry>,
+) -> io::Result<()> {
+    for entry in storage.list(folder)? {
+        if entry.is_directory {
+            if depth > 1 {
+                find_old(storage, retention, before, &entry.path, depth - 1, old)?;
             }
-            if entry.is_directory {
-                if depth > 1 {
-                    self.folder(&entry.path, depth - 1, removed)?;
-                }
-                continue;
-            }
-            let old = entry.modified < self.before && !self.open.contains(&entry.path);
-            if depth == 1 && old && self.retention.files.is_match(&entry.path) {
-                self.storage.remove_file(&entry.path)?;
-                tracing::info!(path = %entry.path.display(), bytes = entry.length, "removed an audit file at its maximum age");
-                removed.inc();
-                changed = true;
-            }
+        } else if depth == 1 && entry.modified < before && retention.files.is_match(&entry.path) {
+            old.push(entry);
         }
-        if changed { self.storage.sync_directory(folder) } else { Ok(()) }
     }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -412,7 +423,7 @@ mod tests {
             let lease = Lease::acquire(&build).await;
             let mut house = Housekeeping::new(&build, Some(retention), metrics.clone(), lease);
             let done = loop {
-                if let Some(done) = house.step(None, || [PathBuf::from(open)].into()).await {
+                if let Some(done) = house.step(None, move || [PathBuf::from(open)].into()).await {
                     break done;
                 }
                 tokio::task::yield_now().await;

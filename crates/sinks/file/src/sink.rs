@@ -195,8 +195,8 @@ impl Pump {
     async fn keep_house(&mut self, health: &Health) {
         loop {
             let pending = self.lock().pending().first().cloned();
-            let writer = &self.writer;
-            let open = || writer.lock().unwrap_or_else(PoisonError::into_inner).open_paths();
+            let writer = Arc::clone(&self.writer);
+            let open = move || writer.lock().unwrap_or_else(PoisonError::into_inner).open_paths();
             let Some(done) = self.housekeeping.step(pending, open).await else { return };
             match done {
                 Done::Failed { pending, reason } => {
