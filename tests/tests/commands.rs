@@ -1,5 +1,7 @@
 //! The command line, beside a running process and without one.
 
+#![expect(clippy::unwrap_used, reason = "whatever is missing fails the test")]
+
 use std::path::Path;
 use std::process::{Command, Output};
 
@@ -113,6 +115,17 @@ fn a_configuration_error_names_file_line_key_and_remedy() {
         let text = text(&output);
         assert!(text.contains(place) && text.contains(remedy), "{config}\n{text}");
     }
+}
+
+#[test]
+fn a_file_that_is_not_there_ends_the_start_with_its_name_and_place() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = "admin.listen = \"off\"\n[sources.old]\ntype = \"crm\"\npath = \"no-such-file.ndjson\"\n";
+    std::fs::write(folder.path().join("actlog.toml"), config).unwrap();
+    let output = actlog(folder.path(), &["run"]);
+    let text = text(&output);
+    assert!(!output.status.success(), "{text}");
+    assert!(text.contains("actlog.toml:4: sources.old.path") && text.contains("no-such-file.ndjson"), "{text}");
 }
 
 #[test]

@@ -1,5 +1,7 @@
 //! From a post to a record in a file.
 
+#![expect(clippy::unwrap_used, reason = "whatever is missing fails the test")]
+
 use std::path::Path;
 
 use actlog_testkit::fixtures::webhook_captures;

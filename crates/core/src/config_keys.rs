@@ -132,6 +132,7 @@ mod tests {
     /// How it looks.
     #[derive(Default, JsonSchema, serde::Serialize)]
     #[serde(rename_all = "lowercase")]
+    #[expect(dead_code, reason = "only its schema is looked at")]
     enum Format {
         #[default]
         Plain,

@@ -399,8 +399,15 @@ impl Writer {
             self.storage.sync_directory(&self.directory)
         })();
         if let Err(error) = begun {
-            // Left in place it would be void too, as the next segment begins at the same index.
-            let _ = self.storage.remove_file(&path);
+            if let Err(left) = self.storage.remove_file(&path)
+                && left.kind() != io::ErrorKind::NotFound
+            {
+                // It is void as long as the next segment, which begins at the same index, is there; so it has to be
+                // released before that one.
+                self.leave_active();
+                let (bytes, sealed_at) = (self.buffer.len() as u64, Some(self.clock.now()));
+                self.shared.catalog().segments.push(Segment { name, readable: 0, bytes, sealed_at });
+            }
             return Err(error);
         }
         self.leave_active();

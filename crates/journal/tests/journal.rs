@@ -253,6 +253,32 @@ fn after_a_failed_sync_the_file_is_left_and_the_next_group_gets_the_same_index()
 }
 
 #[test]
+fn a_segment_that_failed_and_could_not_be_removed_is_released_before_the_one_that_makes_it_void() {
+    runtime().block_on(async {
+        let storage = FaultStorage::new(1);
+        let options = JournalOptions { duplicate_window: 0, ..options() };
+        let (journal, _) = open_with(&storage, options).unwrap();
+        write(&journal, 0..1).await;
+        // Appending fails; then the next segment is created and written, and can be neither synced nor removed.
+        storage.fail_at(storage.steps(), Fault::Eio);
+        assert!(journal.submit(batch(&[entry(1, 0)])).await.unwrap().await.is_err());
+        let create = storage.steps();
+        storage.fail_at(create + 2, Fault::Eio);
+        storage.fail_at(create + 3, Fault::Eio);
+        assert!(journal.submit(batch(&[entry(1, 0)])).await.unwrap().await.is_err());
+        write(&journal, 1..30).await;
+        // So that all of these can be released.
+        storage.fail_at(storage.steps(), Fault::Eio);
+        assert!(journal.submit(batch(&[entry(30, 0)])).await.unwrap().await.is_err());
+        write(&journal, 30..31).await;
+        journal.release(30).unwrap();
+        assert_eq!(journal.first_index(), 30);
+        journal.shutdown().await.unwrap();
+        assert_eq!(actlog_journal::verify(&storage, DIRECTORY.as_ref()).unwrap(), []);
+    });
+}
+
+#[test]
 fn after_a_batch_with_a_position_failed_no_later_one_moves_the_position_until_it_is_mended() {
     runtime().block_on(async {
         let storage = FaultStorage::new(1);

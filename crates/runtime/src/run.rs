@@ -383,6 +383,9 @@ impl Starter {
                 async move {
                     let factory: Arc<dyn actlog_core::SinkFactory> = factory;
                     let sink = factory.build(&build).await.map_err(|error| first_build.report(error))?;
+                    // A commit that was reported as failed may still turn up after a crash, with lengths of files that
+                    // this run will cut: a later frame makes it void first.
+                    statements::write(instance.journal(), Batch::new().control()).await?;
                     let letters = Arc::clone(&instance.pipeline.dead_letters);
                     let clock = Arc::clone(&instance.pipeline.clock);
                     let pull = JournalPull::new(Arc::clone(&cursor), letters, clock, &metrics);

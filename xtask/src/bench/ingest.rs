@@ -29,6 +29,9 @@ pub(crate) struct Arguments {
     /// Seed of the generated contexts
     #[arg(long, default_value_t = 1)]
     seed: u64,
+    /// The binary to measure; built in release when left out
+    #[arg(long)]
+    actlog: Option<PathBuf>,
     /// Folder for input and output; on the disk that is to be measured
     #[arg(long)]
     folder: Option<PathBuf>,
@@ -53,7 +56,10 @@ impl Row {
 
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     let root = crate::command::root();
-    let actlog = build_actlog(&root)?;
+    let actlog = match &arguments.actlog {
+        Some(actlog) => actlog.clone(),
+        None => build_actlog(&root)?,
+    };
     let folder = match &arguments.folder {
         Some(folder) => folder.clone(),
         None => root.join("target/bench"),

@@ -59,10 +59,7 @@ impl<F: Fn() -> Box<dyn Sink> + Send + Sync> SinkFactory for Make<F> {
 }
 
 /// A source of a plan.
-pub(crate) fn source<S: Source + 'static>(
-    name: &str,
-    make: impl Fn() -> S + Send + Sync + 'static,
-) -> SourcePlan {
+pub(crate) fn source<S: Source + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> SourcePlan {
     let factory = Box::new(Make(move || -> Box<dyn Source> { Box::new(make()) }));
     SourcePlan { name: name.to_owned(), kind: "test", factory }
 }
@@ -70,13 +67,7 @@ pub(crate) fn source<S: Source + 'static>(
 /// A sink of a plan, which holds the journal and begins with the oldest entry.
 pub(crate) fn sink<S: Sink + 'static>(name: &str, make: impl Fn() -> S + Send + Sync + 'static) -> SinkPlan {
     let factory = Box::new(Make(move || -> Box<dyn Sink> { Box::new(make()) }));
-    SinkPlan {
-        name: name.to_owned(),
-        kind: "test",
-        when_full: WhenFull::Hold,
-        start: StartAt::Beginning,
-        factory,
-    }
+    SinkPlan { name: name.to_owned(), kind: "test", when_full: WhenFull::Hold, start: StartAt::Beginning, factory }
 }
 
 /// One deployment: its folder, where the lock and the control socket really are, and its simulated file system.
@@ -184,15 +175,15 @@ impl Deployment {
     }
 }
 
-/// Lets 5 ms of simulated time pass, and not less than 50 µs of real time.
+/// Lets 20 ms of simulated time pass, and not less than 50 µs of real time.
 pub(crate) async fn pace() {
-    tokio::time::sleep(Duration::from_millis(5)).await;
+    tokio::time::sleep(Duration::from_millis(20)).await;
     std::thread::sleep(Duration::from_micros(50));
 }
 
-/// Waits until something is so, for an hour of simulated time at most.
+/// Waits until something is so, for half an hour of simulated time at most.
 pub(crate) async fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(3600);
+    let deadline = tokio::time::Instant::now() + Duration::from_secs(1800);
     while !condition() {
         assert!(tokio::time::Instant::now() < deadline, "waited in vain: {what}");
         pace().await;

@@ -97,7 +97,11 @@ key = { env = \"ACTLOG_WEBHOOK_KEY\" }
 async fn find(folder: PathBuf, patterns: Vec<String>) -> Result<Vec<Input>, BuildError> {
     let found = tokio::task::spawn_blocking(move || (reader::find(&folder, &patterns), patterns)).await;
     let (inputs, patterns) = found.map_err(|error| BuildError::Other(format!("looking for files failed: {error}")))?;
-    let inputs = inputs.map_err(|error| BuildError::File { path: patterns.join(", "), error })?;
+    let inputs = inputs.map_err(|error| match error.kind() {
+        // At the first start that ends the run: nobody waits for a file that was mistyped.
+        std::io::ErrorKind::NotFound => ConfigError::new("path", error.to_string()).into(),
+        _ => BuildError::File { path: patterns.join(", "), error },
+    })?;
     if inputs.is_empty() {
         tracing::warn!(path = patterns.join(", "), "there is no file to read");
     }
