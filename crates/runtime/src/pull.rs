@@ -11,7 +11,7 @@ use actlog_journal::{Batch, Journal, JournalError, Missing, ReadItem, Reader};
 use async_trait::async_trait;
 use serde::Serialize;
 use tokio::sync::Notify;
-use tokio::time::timeout;
+use tokio::time::{Instant, sleep_until, timeout};
 use tracing::warn;
 
 use crate::config::StartAt;
@@ -176,6 +176,10 @@ struct Replaying {
     position: u64,
 }
 
+/// A sink that keeps up is not woken for every group of the journal, of which there may be hundreds a second, but after
+/// so long for all of them together.
+const BREATH: Duration = Duration::from_millis(10);
+
 /// What [`actlog_core::SinkContext`] pulls from.
 pub(crate) struct JournalPull {
     cursor: Arc<SinkCursor>,
@@ -183,6 +187,8 @@ pub(crate) struct JournalPull {
     dead_letters: Arc<Mutex<DeadLetters>>,
     clock: Arc<dyn Clock>,
     replaying: Option<Replaying>,
+    /// When the last entries were given to a sink that had then received all there were.
+    kept_up: Option<Instant>,
     delivered: Counter,
     rejected: Counter,
     lag: Gauge,
@@ -205,6 +211,7 @@ impl JournalPull {
             dead_letters,
             clock,
             replaying: None,
+            kept_up: None,
         }
     }
 
@@ -287,14 +294,26 @@ impl Pull for JournalPull {
             self.reader = self.cursor.journal.reader(self.cursor.committed());
         }
         let cursor = Arc::clone(&self.cursor);
+        let not_before = self.kept_up.map(|given| given + BREATH);
+        let reader = &mut self.reader;
+        let next = async {
+            if let Some(not_before) = not_before {
+                sleep_until(not_before).await;
+            }
+            reader.next(max_bytes).await
+        };
         let read = tokio::select! {
-            read = timeout(wait, self.reader.next(max_bytes)) => read,
+            read = timeout(wait, next) => read,
             () = cursor.replay_added.notified() => return Ok(self.take_replays()),
         };
         match read {
             Err(_) => Ok(Vec::new()),
             Ok(Err(error)) => Err(SinkError::Journal(error.to_string())),
-            Ok(Ok(ReadItem::Entries(entries))) => Ok(entries),
+            Ok(Ok(ReadItem::Entries(entries))) => {
+                let has_all = self.reader.position() >= self.cursor.journal.durable();
+                self.kept_up = has_all.then(Instant::now);
+                Ok(entries)
+            }
             Ok(Ok(ReadItem::Missing { indices, reason })) => {
                 self.state_missing(indices, reason).await?;
                 Ok(Vec::new())
