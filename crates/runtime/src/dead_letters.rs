@@ -96,8 +96,11 @@ struct Component {
     next_number: u64,
 }
 
-/// A component's file is not let grow beyond this; then the component is stopped with an error that says so.
-const MAXIMUM_BYTES: u64 = 1 << 30;
+/// Letters are not added to a component's file beyond this; then the component is stopped with an error that says so.
+/// The file is read whole, by the running process too, so this bounds what that takes.
+const MAXIMUM_BYTES: u64 = 32 << 20;
+/// Marks are always added, since they make room: there is at most one for each letter, and each is smaller than one.
+const MAXIMUM_READ: u64 = 2 * MAXIMUM_BYTES;
 /// Of an input that is no record, so much is kept.
 const MAXIMUM_INPUT: usize = 1 << 20;
 
@@ -114,7 +117,7 @@ impl DeadLetters {
     pub fn list(&self) -> io::Result<Vec<DeadLetter>> {
         let mut letters = Vec::new();
         for file in self.storage.list(&self.folder)? {
-            if file.path.extension().is_some_and(|extension| extension == "jsonl") {
+            if is_letters(&file.path) {
                 letters.extend(read(&*self.storage, &file.path)?.waiting);
             }
         }
@@ -127,8 +130,14 @@ impl DeadLetters {
     /// As [`DeadLetters::list`].
     pub fn counts(&self) -> io::Result<BTreeMap<String, u64>> {
         let mut counts = BTreeMap::new();
-        for letter in self.list()? {
-            *counts.entry(letter.component).or_default() += 1;
+        for file in self.storage.list(&self.folder)? {
+            let component = file.path.file_stem().map(|stem| stem.to_string_lossy().into_owned());
+            if let Some(component) = component.filter(|_| is_letters(&file.path)) {
+                let waiting = read(&*self.storage, &file.path)?.waiting.len() as u64;
+                if waiting > 0 {
+                    counts.insert(component, waiting);
+                }
+            }
         }
         Ok(counts)
     }
@@ -207,12 +216,21 @@ impl DeadLetters {
             Some(component) => component,
             None => self.open_component(name)?,
         };
-        let mut bytes = serde_json::to_vec(&line(&mut component))?;
+        let line = line(&mut component);
+        let mut bytes = serde_json::to_vec(&line)?;
         bytes.push(b'\n');
-        if component.length + bytes.len() as u64 > MAXIMUM_BYTES {
-            let advice =
-                format!("the dead letters of {name} have reached {MAXIMUM_BYTES} bytes; replay or remove them");
-            return Err(io::Error::new(io::ErrorKind::StorageFull, advice));
+        let is_too_long = |component: &Component| component.length + bytes.len() as u64 > MAXIMUM_BYTES;
+        if matches!(line, Line::Letter(_)) && is_too_long(&component) {
+            // Opening it anew leaves out what was replayed.
+            let next_number = component.next_number;
+            component = Component { next_number, ..self.open_component(name)? };
+            if is_too_long(&component) {
+                let advice = format!(
+                    "the dead letters of {name} have reached {MAXIMUM_BYTES} bytes; replay them, or stop actlog and move \
+                     their file away"
+                );
+                return Err(io::Error::new(io::ErrorKind::StorageFull, advice));
+            }
         }
         component.file.write_all_at(&bytes, component.length)?;
         component.file.sync()?;
@@ -222,6 +240,8 @@ impl DeadLetters {
         Ok(())
     }
 
+    /// Opens a component's file; one that exists is written anew with the letters that wait, and the highest number that
+    /// was ever given.
     fn open_component(&self, name: &str) -> io::Result<Component> {
         self.storage.create_directories(&self.folder)?;
         let path = self.folder.join(format!("{name}.jsonl"));
@@ -230,22 +250,31 @@ impl DeadLetters {
             self.storage.sync_directory(&self.folder)?;
             return Ok(Component { file, length: 0, next_number: 1 });
         };
-        let Content { whole, highest_number, .. } = read(&*self.storage, &path)?;
-        self.storage.replace(&path, &whole)?;
+        let Content { waiting, highest_number } = read(&*self.storage, &path)?;
+        let mut content = Vec::new();
+        let is_highest = |letter: &DeadLetter| letter.number == highest_number;
+        let given = (highest_number > 0 && !waiting.iter().any(is_highest)).then_some(Line::Replayed(highest_number));
+        for line in waiting.into_iter().map(|letter| Line::Letter(Box::new(letter))).chain(given) {
+            serde_json::to_writer(&mut content, &line)?;
+            content.push(b'\n');
+        }
+        self.storage.replace(&path, &content)?;
         let file = self.storage.open(&path, OpenMode::Write)?;
-        Ok(Component { file, length: whole.len() as u64, next_number: highest_number + 1 })
+        Ok(Component { file, length: content.len() as u64, next_number: highest_number + 1 })
     }
 }
 
 struct Content {
     waiting: Vec<DeadLetter>,
-    /// The whole lines.
-    whole: Vec<u8>,
     highest_number: u64,
 }
 
+fn is_letters(path: &Path) -> bool {
+    path.extension().is_some_and(|extension| extension == "jsonl")
+}
+
 fn read(storage: &dyn Storage, path: &Path) -> io::Result<Content> {
-    let mut bytes = storage.read(path, MAXIMUM_BYTES)?;
+    let bytes = storage.read(path, MAXIMUM_READ)?;
     let mut waiting = BTreeMap::new();
     let mut highest_number = 0;
     let mut whole = 0;
@@ -267,12 +296,12 @@ fn read(storage: &dyn Storage, path: &Path) -> io::Result<Content> {
                 waiting.insert(letter.number, *letter);
             }
             Line::Replayed(number) => {
+                highest_number = highest_number.max(number);
                 waiting.remove(&number);
             }
         }
     }
-    bytes.truncate(whole);
-    Ok(Content { waiting: waiting.into_values().collect(), whole: bytes, highest_number })
+    Ok(Content { waiting: waiting.into_values().collect(), highest_number })
 }
 
 #[cfg(test)]
@@ -306,6 +335,29 @@ mod tests {
         assert_eq!(waiting[0].entry(), Some(entry(9)));
         again.put_entry("audit", &entry(11), "again", Timestamp::default()).unwrap();
         assert_eq!(again.list().unwrap()[1].number, 3, "numbers are never used twice");
+    }
+
+    #[test]
+    fn a_full_file_takes_no_more_letters_until_some_are_replayed_and_no_number_is_given_twice() {
+        let storage: Arc<dyn Storage> = Arc::new(FaultStorage::new(1));
+        let mut letters = DeadLetters::new(Arc::clone(&storage), Path::new("/data"));
+        let large = Entry { bytes: format!("\"{}\"", "x".repeat(10 << 20)).into(), ..entry(1) };
+        let put = |letters: &mut DeadLetters| letters.put_entry("audit", &large, "too large", Timestamp::default());
+        for _ in 0..3 {
+            put(&mut letters).unwrap();
+        }
+        let full = put(&mut letters).unwrap_err();
+        assert_eq!(full.kind(), io::ErrorKind::StorageFull, "{full}");
+        for number in 1..=3 {
+            letters.mark_replayed("audit", number).unwrap();
+        }
+        assert!(letters.counts().unwrap().is_empty());
+        put(&mut letters).unwrap();
+        assert_eq!(letters.list().unwrap()[0].number, 4);
+        letters.mark_replayed("audit", 4).unwrap();
+        let mut again = DeadLetters::new(storage, Path::new("/data"));
+        put(&mut again).unwrap();
+        assert_eq!(again.list().unwrap().iter().map(|letter| letter.number).collect::<Vec<_>>(), [5]);
     }
 
     #[test]
