@@ -148,11 +148,15 @@ fn manifests(repository: &Repository) -> Result<Vec<String>, String> {
 }
 
 fn is_plugin(member: &str) -> bool {
-    member.starts_with("crates/sources/") || member.starts_with("crates/sinks/")
+    ["crates/sources/", "crates/sinks/", "crates/enrichments/", "crates/commands/"]
+        .iter()
+        .any(|folder| member.starts_with(folder))
 }
 
 fn may_be_used_by_plugins(dependency: &str) -> bool {
-    let is_plugin = dependency.starts_with("actlog-source-") || dependency.starts_with("actlog-sink-");
+    let is_plugin = ["actlog-source-", "actlog-sink-", "actlog-enrichment-", "actlog-command-"]
+        .iter()
+        .any(|prefix| dependency.starts_with(prefix));
     !is_plugin && !["actlog", "actlog-runtime", "actlog-journal"].contains(&dependency)
 }
 

@@ -3,12 +3,15 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
+
+use crate::secret::SecretReference;
 
 /// Something in a configuration that can't be used: where, what, and what to do.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -157,6 +160,73 @@ pub struct Organization {
     pub tenant: Option<Uuid>,
     /// URL of the instance, such as `https://contoso.crm.dynamics.com`.
     pub url: Option<String>,
+    /// What actlog signs in with where it reads from the instance or changes it: polling, directory, `actlog dataverse`.
+    pub application: Option<Application>,
+}
+
+/// An application that is registered in Entra, and what it proves its identity with: a secret, or a certificate with its
+/// private key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Application {
+    /// The application (client) id.
+    pub client_id: Uuid,
+    /// A client secret.
+    #[serde(default)]
+    pub secret: Option<SecretReference>,
+    /// A certificate that is registered for the application, in PEM; relative to the configuration file's folder.
+    #[serde(default)]
+    pub certificate: Option<PathBuf>,
+    /// The certificate's private key, in PEM.
+    #[serde(default)]
+    pub key: Option<SecretReference>,
+    /// Where it signs in; national clouds have their own.
+    #[serde(default = "default_authority")]
+    pub authority: String,
+}
+
+fn default_authority() -> String {
+    "https://login.microsoftonline.com".into()
+}
+
+impl Application {
+    /// Looks at it without any input or output.
+    ///
+    /// # Errors
+    /// When it is not exactly one of a secret, and a certificate with its key.
+    pub fn validate(&self) -> Result<(), ConfigError> {
+        match (&self.secret, &self.certificate, &self.key) {
+            (Some(_), None, None) | (None, Some(_), Some(_)) => Ok(()),
+            (None, Some(_), None) => Err(ConfigError::new("key", "the certificate's private key is missing")),
+            (None, None, Some(_)) => Err(ConfigError::new("certificate", "the certificate of the key is missing")),
+            _ => Err(ConfigError::new("", "give a secret, or a certificate with its key")),
+        }
+    }
+}
+
+/// The organisation that a component means: the one of that name, or the only one there is.
+///
+/// # Errors
+/// When there is none of that name, or none is named and there are several or none.
+pub fn pick_organization<'a>(
+    organizations: &'a Organizations,
+    name: Option<&str>,
+) -> Result<(&'a str, &'a Organization), ConfigError> {
+    let known = || organizations.keys().map(String::as_str).collect::<Vec<_>>().join(", ");
+    let mut all = organizations.iter();
+    match (name, all.next(), all.next()) {
+        (_, None, _) => {
+            Err(ConfigError::new("organization", "no organisation is configured: add [organizations.NAME]"))
+        }
+        (None, Some((name, organization)), None) => Ok((name, organization)),
+        (None, Some(_), Some(_)) => {
+            Err(ConfigError::new("organization", format!("say which one is meant, of {}", known())))
+        }
+        (Some(name), ..) => match organizations.get_key_value(name) {
+            Some((name, organization)) => Ok((name, organization)),
+            None => Err(ConfigError::new("organization", format!("there is no {name:?}; there are {}", known()))),
+        },
+    }
 }
 
 /// The organisations by their configured names.
@@ -180,6 +250,38 @@ mod tests {
         assert_eq!("64 MiB".parse::<Size>().unwrap().0, 64 << 20);
         assert_eq!("90 days".parse::<Span>().unwrap().0, Duration::from_secs(90 * 86_400));
         assert_eq!(Size(64 << 20).to_string(), "64.0 MiB");
+    }
+
+    #[test]
+    fn an_organization_is_picked_by_name_or_because_it_is_the_only_one() {
+        let one = |name: &str| (name.to_owned(), Organization::default());
+        let mut organizations = Organizations::from([one("contoso")]);
+        assert_eq!(pick_organization(&organizations, None).unwrap().0, "contoso");
+        organizations.extend([one("fabrikam")]);
+        assert!(pick_organization(&organizations, None).unwrap_err().message.contains("contoso, fabrikam"));
+        assert_eq!(pick_organization(&organizations, Some("fabrikam")).unwrap().0, "fabrikam");
+        assert!(pick_organization(&organizations, Some("x")).unwrap_err().message.contains("contoso, fabrikam"));
+        assert!(pick_organization(&Organizations::new(), None).unwrap_err().message.contains("[organizations.NAME]"));
+    }
+
+    #[test]
+    fn an_application_proves_its_identity_in_exactly_one_way() {
+        let application = |table: serde_json::Value| {
+            let mut table = table;
+            table["client_id"] = "6f0b1c7e-2d1c-4f9a-9a55-0f0c2f6f5d11".into();
+            deserialize::<Application>(table).unwrap().validate()
+        };
+        let (env, certificate) = (serde_json::json!({ "env": "X" }), "cert.pem");
+        assert!(application(serde_json::json!({ "secret": env })).is_ok());
+        assert!(application(serde_json::json!({ "certificate": certificate, "key": env })).is_ok());
+        for wrong in [
+            serde_json::json!({}),
+            serde_json::json!({ "certificate": certificate }),
+            serde_json::json!({ "key": env }),
+            serde_json::json!({ "secret": env, "certificate": certificate, "key": env }),
+        ] {
+            assert!(application(wrong).is_err());
+        }
     }
 
     #[test]

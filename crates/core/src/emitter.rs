@@ -9,9 +9,11 @@ use std::task::{Context, Poll};
 use std::time::Duration;
 
 use async_trait::async_trait;
+use serde::{Deserialize, Serialize};
 use uuid::Uuid;
 
 use crate::record::AuditRecord;
+use crate::time::Timestamp;
 
 /// Why records were not taken in. Whatever the reason, the upstream must not be told that they were.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -110,6 +112,19 @@ pub struct RejectedInput<'a> {
     pub bytes: &'a [u8],
 }
 
+/// A period from which events may be missing, as a source or a command knows it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Gap {
+    /// Since when.
+    pub from: Timestamp,
+    /// Until when; none while it lasts.
+    pub to: Option<Timestamp>,
+    /// Why, in a word: `expired`, `outage`.
+    pub reason: String,
+    /// Particulars for a person.
+    pub detail: Option<String>,
+}
+
 /// What stands behind an [`Emitter`]: the runtime's policy and journal, or a test's.
 #[async_trait]
 pub trait Emit: Send + Sync + 'static {
@@ -129,6 +144,12 @@ pub trait Emit: Send + Sync + 'static {
     /// # Errors
     /// [`EmitError::Full`], [`EmitError::Closed`].
     async fn submit(&self, prepared: Prepared) -> Result<Receipt, EmitError>;
+
+    /// States that events may be missing, with the source's position in the same frame of the journal.
+    ///
+    /// # Errors
+    /// As [`Emit::submit`].
+    async fn state_gap(&self, component: &str, gap: Gap, position: Option<Vec<u8>>) -> Result<Receipt, EmitError>;
 
     /// Stores input that is no record with the dead letters, durably.
     ///
@@ -192,6 +213,15 @@ impl Emitter {
     /// [`EmitError::Full`] when the disk or its budget is full, [`EmitError::Closed`] during shutdown.
     pub async fn submit(&self, prepared: Prepared) -> Result<Receipt, EmitError> {
         self.emit.submit(prepared).await
+    }
+
+    /// States that events of this component may be missing: what its upstream no longer has, or never had. `position`
+    /// becomes durable together with the statement, so that each gap is stated once.
+    ///
+    /// # Errors
+    /// As [`Emitter::submit`]. It is stated only when the [`Receipt`] says so.
+    pub async fn state_gap(&self, gap: Gap, position: Option<Vec<u8>>) -> Result<Receipt, EmitError> {
+        self.emit.state_gap(&self.component, gap, position).await
     }
 
     /// Puts input that is no record to the dead letters. Durable when this returns; so call it before emitting a

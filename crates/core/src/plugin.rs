@@ -21,6 +21,8 @@ use tokio::sync::Semaphore;
 
 use crate::command::CommandDescriptor;
 use crate::config::{self, ConfigError, Organizations};
+use crate::enrichment::Enrichment;
+use crate::metrics::Metrics;
 use crate::sink::Sink;
 use crate::source::Source;
 use crate::storage::Storage;
@@ -153,6 +155,35 @@ pub trait SinkPlugin: Sink + Sized + 'static {
     fn build(config: &Self::Config, cx: &BuildContext) -> impl Future<Output = Result<Self, BuildError>> + Send;
 }
 
+/// What the author of an enrichment writes besides [`Enrichment`].
+pub trait EnrichmentPlugin: Enrichment + Sized {
+    /// Its name in configurations: `type = "directory"`.
+    const KIND: &'static str;
+    /// What it is, in one line.
+    const SUMMARY: &'static str;
+    /// A working configuration in TOML, without the table's head and the `type`.
+    const EXAMPLE: &'static str;
+    /// Its configuration; every field has a doc comment, and unknown keys are denied.
+    type Config: DeserializeOwned + JsonSchema + Send + Sync + 'static;
+
+    /// Looks at the configuration without any input or output: `actlog validate` calls it.
+    ///
+    /// # Errors
+    /// What is wrong, with the key path.
+    fn validate(config: &Self::Config) -> Result<(), ConfigError>;
+
+    /// Makes an enrichment with what it knows from earlier runs. It is called once, before any source runs, and asks no
+    /// other system: capture does not wait for one. `metrics` carries the labels `component` and `role`.
+    ///
+    /// # Errors
+    /// What keeps it from being made; the run then does not begin.
+    fn build(
+        config: &Self::Config,
+        cx: &BuildContext,
+        metrics: &Metrics,
+    ) -> impl Future<Output = Result<Self, BuildError>> + Send;
+}
+
 /// What happens when the journal has reached its budget and a sink is behind.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, serde::Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -186,6 +217,16 @@ pub trait SinkFactory: Send + Sync {
     async fn build(&self, cx: &BuildContext) -> Result<Box<dyn Sink>, BuildError>;
 }
 
+/// An enrichment's configuration, checked, with its type erased.
+#[async_trait]
+pub trait EnrichmentFactory: Send + Sync {
+    /// See [`EnrichmentPlugin::build`].
+    ///
+    /// # Errors
+    /// As there.
+    async fn build(&self, cx: &BuildContext, metrics: &Metrics) -> Result<Arc<dyn Enrichment>, BuildError>;
+}
+
 struct Configured<P, C> {
     config: C,
     plugin: std::marker::PhantomData<fn() -> P>,
@@ -206,6 +247,13 @@ impl<P: SinkPlugin> SinkFactory for Configured<P, P::Config> {
 
     async fn build(&self, cx: &BuildContext) -> Result<Box<dyn Sink>, BuildError> {
         Ok(Box::new(P::build(&self.config, cx).await?))
+    }
+}
+
+#[async_trait]
+impl<P: EnrichmentPlugin> EnrichmentFactory for Configured<P, P::Config> {
+    async fn build(&self, cx: &BuildContext, metrics: &Metrics) -> Result<Arc<dyn Enrichment>, BuildError> {
+        Ok(Arc::new(P::build(&self.config, cx, metrics).await?))
     }
 }
 
@@ -270,6 +318,10 @@ descriptor! {
     /// A registered sink.
     SinkDescriptor, SinkPlugin, SinkFactory, when_full: WhenFull = WHEN_FULL
 }
+descriptor! {
+    /// A registered enrichment.
+    EnrichmentDescriptor, EnrichmentPlugin, EnrichmentFactory
+}
 
 /// Registers a [`SourcePlugin`] under its kind.
 #[macro_export]
@@ -291,12 +343,22 @@ macro_rules! register_sink {
     };
 }
 
+/// Registers an [`EnrichmentPlugin`] under its kind.
+#[macro_export]
+macro_rules! register_enrichment {
+    ($plugin:ty) => {
+        $crate::inventory::submit! {
+            $crate::EnrichmentDescriptor::of::<$plugin>(env!("CARGO_PKG_NAME"), env!("CARGO_PKG_VERSION"))
+        }
+    };
+}
+
 /// A line of `actlog plugins`.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 pub struct PluginInfo {
     /// Name in configurations or on the command line.
     pub kind: &'static str,
-    /// `source`, `sink` or `command`.
+    /// `source`, `sink`, `enrichment` or `command`.
     pub role: &'static str,
     /// The crate that registered it.
     #[serde(rename = "crate")]
@@ -314,7 +376,7 @@ pub enum RegistryError {
     /// Two crates register the same name.
     #[error("two crates register the {role} {kind:?}: {first} and {second}; leave one of them out of the host")]
     Duplicate {
-        /// `source`, `sink` or `command`.
+        /// `source`, `sink`, `enrichment` or `command`.
         role: &'static str,
         /// The name.
         kind: String,
@@ -326,7 +388,7 @@ pub enum RegistryError {
     /// No crate registers this name.
     #[error("there is no {role} of type {kind:?} in this binary; it has: {available}{hint}")]
     Unknown {
-        /// `source` or `sink`.
+        /// `source`, `sink` or `enrichment`.
         role: &'static str,
         /// The name.
         kind: String,
@@ -342,6 +404,7 @@ pub enum RegistryError {
 pub struct Registry {
     sources: BTreeMap<&'static str, &'static SourceDescriptor>,
     sinks: BTreeMap<&'static str, &'static SinkDescriptor>,
+    enrichments: BTreeMap<&'static str, &'static EnrichmentDescriptor>,
     commands: BTreeMap<&'static str, &'static CommandDescriptor>,
 }
 
@@ -354,6 +417,7 @@ impl Registry {
         Ok(Self {
             sources: by_kind("source", inventory::iter::<SourceDescriptor>, |d| (d.kind, d.crate_name))?,
             sinks: by_kind("sink", inventory::iter::<SinkDescriptor>, |d| (d.kind, d.crate_name))?,
+            enrichments: by_kind("enrichment", inventory::iter::<EnrichmentDescriptor>, |d| (d.kind, d.crate_name))?,
             commands: by_kind("command", inventory::iter::<CommandDescriptor>, |d| (d.name, d.crate_name))?,
         })
     }
@@ -374,6 +438,18 @@ impl Registry {
         self.sinks.get(kind).copied().ok_or_else(|| unknown("sink", kind, self.sinks.keys(), known))
     }
 
+    /// The enrichment of that kind. `known` are kinds that exist elsewhere, with the feature that would bring them.
+    ///
+    /// # Errors
+    /// [`RegistryError::Unknown`].
+    pub fn enrichment(
+        &self,
+        kind: &str,
+        known: &[(&str, &str)],
+    ) -> Result<&'static EnrichmentDescriptor, RegistryError> {
+        self.enrichments.get(kind).copied().ok_or_else(|| unknown("enrichment", kind, self.enrichments.keys(), known))
+    }
+
     /// All sources, by kind.
     pub fn sources(&self) -> impl Iterator<Item = &'static SourceDescriptor> {
         self.sources.values().copied()
@@ -382,6 +458,11 @@ impl Registry {
     /// All sinks, by kind.
     pub fn sinks(&self) -> impl Iterator<Item = &'static SinkDescriptor> {
         self.sinks.values().copied()
+    }
+
+    /// All enrichments, by kind.
+    pub fn enrichments(&self) -> impl Iterator<Item = &'static EnrichmentDescriptor> {
+        self.enrichments.values().copied()
     }
 
     /// All commands of plugins, by name.
@@ -393,9 +474,11 @@ impl Registry {
     pub fn list(&self) -> Vec<PluginInfo> {
         let sources = self.sources().map(|d| (d.kind, "source", d.crate_name, d.crate_version, d.summary));
         let sinks = self.sinks().map(|d| (d.kind, "sink", d.crate_name, d.crate_version, d.summary));
+        let enrichments = self.enrichments().map(|d| (d.kind, "enrichment", d.crate_name, d.crate_version, d.summary));
         let commands = self.commands().map(|d| (d.name, "command", d.crate_name, d.crate_version, d.summary));
         sources
             .chain(sinks)
+            .chain(enrichments)
             .chain(commands)
             .map(|(kind, role, crate_name, version, summary)| PluginInfo { kind, role, crate_name, version, summary })
             .collect()

@@ -1,6 +1,10 @@
-//! The one hardened HTTP server that plugins use.
+//! The one hardened HTTP server that plugins use, and with the feature `client` the one HTTP client.
 //!
-//! It takes HTTP/1.1 connections, plain or with TLS 1.2 and 1.3, and hands whole, authenticated, bounded requests to a
+//! The client, its promises and its configuration are in [`client`](client/index.html), the tokens that Microsoft's
+//! interfaces want in [`oauth`](oauth/index.html). Neither knows an interface: which URLs are asked, and what is done
+//! about an answer's status, is its user's matter.
+//!
+//! The server takes HTTP/1.1 connections, plain or with TLS 1.2 and 1.3, and hands whole, authenticated, bounded requests to a
 //! [`Handler`]. It has no routes and knows nothing of records; the webhook source and the admin listener are handlers.
 //!
 //! The order of the checks is the design. Nothing is done for a client before the cheaper check has passed:
@@ -27,9 +31,13 @@
 mod auth;
 mod body;
 mod budget;
+#[cfg(feature = "client")]
+pub mod client;
 mod config;
 mod connection;
 mod figures;
+#[cfg(feature = "client")]
+pub mod oauth;
 mod peer;
 mod request;
 mod response;

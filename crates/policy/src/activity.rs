@@ -3,6 +3,7 @@
 use actlog_core::AuditRecord;
 use actlog_dataverse::tables::EntityKind;
 
+use crate::admin_event;
 use crate::category::Category;
 
 /// One of the nine activities of the specification's preconfigured reports.
@@ -30,7 +31,7 @@ pub enum Activity {
 
 /// `RecordType` of "PowerPlatformAdministratorActivity" in the Office 365 Management Activity API: what is done in the
 /// admin centre.
-const RECORD_TYPE_ADMIN_CENTER: i32 = 256;
+pub(crate) const RECORD_TYPE_ADMIN_CENTER: i32 = 256;
 
 impl Activity {
     /// The specification's text.
@@ -52,6 +53,9 @@ impl Activity {
     pub(crate) fn by_origin(record: &AuditRecord<'_>, category: Option<Category>) -> Option<Self> {
         if record.record_type == RECORD_TYPE_ADMIN_CENTER {
             return Some(Self::AdminCenter);
+        }
+        if admin_event::is_backend_command(record) {
+            return Some(Self::InternalManagementTool);
         }
         (category == Some(Category::SignIn)).then_some(Self::SignedInOrOut)
     }

@@ -199,6 +199,13 @@ fn entity_policy(all: &EntitySettings, area: Option<bool>, own: &EntitySettings)
     }
 }
 
+/// What a document says of one entity, which has no `organizations` any more.
+pub(crate) fn entity_policy_of(document: &PolicyDocument, entity: &str) -> EntityPolicy {
+    let area = document.areas.switched().find(|(_, names)| names.contains(&entity)).map(|(switch, _)| switch);
+    let own = document.entities.get(entity).cloned().unwrap_or_default();
+    entity_policy(&document.all_entities, area, &own)
+}
+
 /// The path of the first key that asks for hashes.
 fn hash_asked_for(document: &PolicyDocument) -> Option<String> {
     let of_entity = |path: String, settings: &EntitySettings| {

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use actlog_core::Organization;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use uuid::Uuid;
@@ -218,6 +219,26 @@ impl PolicyDocument {
         let deserializer = toml::Deserializer::parse(text).map_err(|error| with_text(".".to_owned(), error))?;
         serde_path_to_error::deserialize(deserializer)
             .map_err(|error| with_text(error.path().to_string(), error.into_inner()))
+    }
+
+    /// The policy as TOML, without the comments that its author wrote.
+    #[expect(
+        clippy::expect_used,
+        reason = "keys are strings; booleans, strings, lists and tables all have a TOML form"
+    )]
+    pub fn to_toml(&self) -> String {
+        toml::to_string(self).expect("a policy is TOML")
+    }
+
+    /// The key of an organisation among `organizations`, as [`Policy::apply`](crate::Policy::apply) finds it: by its id,
+    /// else by its unique name; `name` is what the host's configuration calls it. None where the policy has nothing of
+    /// its own for it.
+    pub fn organization_key(&self, name: &str, organization: &Organization) -> Option<&str> {
+        let named = organization.unique_name.as_deref().unwrap_or(name);
+        let by_id =
+            self.organizations.keys().find(|key| Uuid::try_parse(key).is_ok_and(|id| organization.id == Some(id)));
+        let by_name = || self.organizations.keys().find(|key| key.eq_ignore_ascii_case(named));
+        by_id.or_else(by_name).map(String::as_str)
     }
 
     /// This document with an organisation's settings over it.

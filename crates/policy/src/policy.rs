@@ -5,7 +5,8 @@ use std::collections::{HashMap, HashSet};
 use actlog_core::{AuditRecord, WORKLOAD_ACTLOG, WORKLOAD_CRM};
 use uuid::Uuid;
 
-use crate::activity::Activity;
+use crate::activity::{Activity, RECORD_TYPE_ADMIN_CENTER};
+use crate::admin_event;
 use crate::category::Category;
 use crate::document::{ActivityMode, RuleAction, Values};
 use crate::redact::{ColumnValues, Redaction, ValueHasher};
@@ -143,8 +144,16 @@ impl Settings {
         let is_crm = record.workload == WORKLOAD_CRM;
         let category = if is_sign_in(record.record_type, entity) {
             Some(Category::SignIn)
+        } else if is_crm {
+            Some(match Category::of(request, message) {
+                Category::Other => admin_event::category(record).unwrap_or(Category::Other),
+                Category::Relationship if admin_event::changes_rights(record) => Category::AdminSecurity,
+                category => category,
+            })
+        } else if record.record_type == RECORD_TYPE_ADMIN_CENTER {
+            Some(admin_event::category(record).unwrap_or(Category::AdminOrganization))
         } else {
-            is_crm.then(|| Category::of(request, message))
+            None
         };
         if category == Some(Category::SignIn) && !self.audit_user_access {
             return Some("user-access");

@@ -8,6 +8,7 @@ use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 use uuid::Uuid;
 
+use crate::admin_event;
 use crate::document::Values;
 use crate::policy::{NameBuffer, Settings};
 use crate::query;
@@ -183,13 +184,16 @@ enum Shape {
     Number,
     /// A UUID.
     Id,
+    /// A row of the specification's tables of events.
+    AdminEvent,
     /// Names of messages, entities or columns: a text with one or several (with `, ` between them) or an array. A name
     /// has up to 128 letters, digits, `_` and `.`; or it is `*`.
     Names,
 }
 
-/// The members of Extra that say how an operation ran and hold no field values, as actlog-dataverse names them.
+/// The members of Extra that say how an operation ran and hold no field values, as actlog's sources name them.
 const TECHNICAL: &[(&str, Shape)] = &[
+    (admin_event::ADMIN_EVENT, Shape::AdminEvent),
     ("BusinessUnitId", Shape::Id),
     ("Columns", Shape::Names),
     ("Depth", Shape::Number),
@@ -212,6 +216,7 @@ fn is_technical(name: &str, json: &str) -> bool {
     match (shape, text) {
         (Shape::Number, None) => matches!(json, "true" | "false" | "null") || json.parse::<f64>().is_ok(),
         (Shape::Id, Some(text)) => Uuid::try_parse(text).is_ok(),
+        (Shape::AdminEvent, Some(_)) => admin_event::category_of(json).is_some(),
         (Shape::Names, Some(text)) => text.split(", ").all(is_name),
         (Shape::Names, None) => {
             serde_json::from_str::<Vec<Cow<'_, str>>>(json).is_ok_and(|names| names.iter().all(|name| is_name(name)))
@@ -248,6 +253,7 @@ mod tests {
     fn technical_members_are_told_by_name_and_shape() {
         for (name, json) in [
             ("Stage", "40"),
+            ("AdminEvent", "\"Team, user management\""),
             ("Depth", "1"),
             ("Columns", r#"["name","fax"]"#),
             ("Columns", r#""*""#),

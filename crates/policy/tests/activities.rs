@@ -69,6 +69,66 @@ fn all_nine_activities_are_told_by_message_entity_and_user() {
 }
 
 #[test]
+fn links_that_give_rights_are_administration_and_other_links_are_not() {
+    let policy = policy("");
+    let linked = |operation: &str, relationship: &'static str| {
+        let mut record = record(operation, "systemuser");
+        record.fields = vec![Field::new("relationship", relationship)];
+        let kept = applied(&policy, record);
+        (kept.category.unwrap().into_owned(), kept.activity.unwrap().into_owned())
+    };
+    for operation in ["Associate", "Disassociate"] {
+        for relationship in [
+            "systemuserroles_association",
+            "teamroles_association",
+            "teammembership_association",
+            "TeamRoles_Association",
+        ] {
+            assert_eq!(linked(operation, relationship), ("AdminSecurity".into(), ADMIN.into()), "{relationship}");
+        }
+        assert_eq!(linked(operation, "new_systemuser_account").0, "Relationship");
+    }
+}
+
+#[test]
+fn what_is_no_message_has_the_category_and_activity_of_its_row() {
+    let policy = policy("");
+    let of = |row: &str, user_type: Option<i32>, record: AuditRecord<'static>| {
+        let mut record = AuditRecord { user_type, ..record };
+        record.extra.insert("AdminEvent", row);
+        let kept = applied(&policy, record);
+        (kept.category.map(String::from), kept.activity.map(String::from))
+    };
+    let expected = |category: &str, activity: &str| (Some(category.to_owned()), Some(activity.to_owned()));
+    for (row, category, activity) in [
+        ("Publishing customizations", "AdminCustomization", ADMIN),
+        ("Attribute deletes", "AdminMetadata", ADMIN),
+        ("Team, user management", "AdminSecurity", ADMIN),
+        ("Configure instance", "AdminOrganization", ADMIN),
+        ("Admin activities", "AdminOrganization", ADMIN),
+        ("another", "Other", OTHER),
+    ] {
+        assert_eq!(of(row, None, record("contoso_Something", "")), expected(category, activity), "{row}");
+    }
+    for (row, category) in
+        [("Report Viewed", "Read"), ("Report Viewer Export", "Export"), ("Report Viewer Render Image", "Read")]
+    {
+        assert_eq!(of(row, None, record("ReportViewed", "report")), expected(category, OUT_OF_BOX), "{row}");
+    }
+    // A message that is known says more than the row.
+    let by_support = of("All support CRUD activities", Some(3), record("Update", "account"));
+    assert_eq!(by_support, expected("Update", OUT_OF_BOX));
+    let backend = of("Backend commands", Some(3), record("RestartService", ""));
+    assert_eq!(backend, expected("AdminOrganization", TOOL));
+    let center = |row: &str| {
+        let record = AuditRecord { record_type: 256, workload: "PowerPlatform".into(), ..record("X", "") };
+        of(row, None, record)
+    };
+    assert_eq!(center("Team, user management"), expected("AdminSecurity", ADMIN_CENTER));
+    assert_eq!(center("another"), expected("AdminOrganization", ADMIN_CENTER));
+}
+
+#[test]
 fn an_update_switches_a_process_only_when_it_sets_its_state() {
     let policy = policy("");
     let update = |column: &'static str| {

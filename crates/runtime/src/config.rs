@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use actlog_core::{
-    ConfigError, Organizations, Registry, SecretReference, SinkFactory, Size, SourceFactory, Span, WhenFull,
+    ConfigError, EnrichmentFactory, Organizations, Registry, SecretReference, SinkFactory, Size, SourceFactory, Span,
+    WhenFull,
 };
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The whole configuration. The tables of `sources` and `sinks` are their plugins' own, plus the keys of
-/// [`SourceTable`] and [`SinkTable`].
+/// The whole configuration. The tables of `sources`, `sinks` and `enrichments` are their plugins' own, plus the keys of
+/// [`SourceTable`], [`SinkTable`] and [`EnrichmentTable`].
 #[derive(Clone, Debug, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Config {
@@ -44,6 +45,10 @@ pub struct Config {
     #[serde(default)]
     #[schemars(with = "BTreeMap<String, SinkTable>")]
     pub sinks: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
+    /// What completes the records of all sources, by name; applied in the order of the names.
+    #[serde(default)]
+    #[schemars(with = "BTreeMap<String, EnrichmentTable>")]
+    pub enrichments: BTreeMap<String, serde_json::Map<String, serde_json::Value>>,
 }
 
 fn default_data_dir() -> PathBuf {
@@ -143,6 +148,13 @@ pub struct SinkTable {
     pub start: StartAt,
 }
 
+/// Keys that every enrichment has besides its plugin's.
+#[derive(Clone, Debug, Deserialize, JsonSchema)]
+pub struct EnrichmentTable {
+    /// The plugin: see `actlog plugins`.
+    pub r#type: String,
+}
+
 /// Where a sink begins that has no cursor yet.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "lowercase")]
@@ -178,12 +190,25 @@ pub struct SinkPlan {
     pub factory: Box<dyn SinkFactory>,
 }
 
+/// An enrichment, ready to be built.
+pub struct EnrichmentPlan {
+    /// Its configured name.
+    pub name: String,
+    /// Its plugin's kind.
+    pub kind: &'static str,
+    /// Makes it.
+    pub factory: Box<dyn EnrichmentFactory>,
+}
+
 /// Everything that was checked without input or output.
+#[derive(Default)]
 pub struct Plan {
     /// The sources, by name.
     pub sources: Vec<SourcePlan>,
     /// The sinks, by name.
     pub sinks: Vec<SinkPlan>,
+    /// The enrichments, by name.
+    pub enrichments: Vec<EnrichmentPlan>,
 }
 
 impl Plan {
@@ -222,7 +247,24 @@ impl Plan {
                 factory,
             });
         }
-        Ok(Self { sources, sinks })
+        let mut enrichments = Vec::new();
+        for (name, table) in &config.enrichments {
+            let path = format!("enrichments.{name}");
+            check_name(name).map_err(|e| e.within(&path))?;
+            let (common, own): (EnrichmentTable, _) = split(table, &["type"]).map_err(|e| e.within(&path))?;
+            let descriptor = registry
+                .enrichment(&common.r#type, known.enrichments)
+                .map_err(|e| ConfigError::new(format!("{path}.type"), e.to_string()))?;
+            let factory = (descriptor.load)(own).map_err(|e| e.within(&path))?;
+            enrichments.push(EnrichmentPlan { name: name.clone(), kind: descriptor.kind, factory });
+        }
+        for (name, organization) in &config.organizations {
+            if let Some(application) = &organization.application {
+                let path = format!("organizations.{name}.application");
+                application.validate().map_err(|e| e.within(&path))?;
+            }
+        }
+        Ok(Self { sources, sinks, enrichments })
     }
 }
 
@@ -233,6 +275,8 @@ pub struct Known<'a> {
     pub sources: &'a [(&'a str, &'a str)],
     /// Sinks.
     pub sinks: &'a [(&'a str, &'a str)],
+    /// Enrichments.
+    pub enrichments: &'a [(&'a str, &'a str)],
 }
 
 /// Names become file names, metric labels and keys in the journal.

@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use actlog_core::Gap;
 use serde::{Deserialize, Serialize};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{UnixListener, UnixStream};
@@ -38,6 +39,13 @@ pub enum Request {
     SkipSink {
         /// The sink.
         sink: String,
+    },
+    /// States what a command does, and the gaps that it has found.
+    State {
+        /// What it does.
+        action: String,
+        /// From when to when events may be missing.
+        gaps: Vec<Gap>,
     },
     /// Forgets the cursor of a sink that is no longer configured.
     ForgetSink {

@@ -5,9 +5,9 @@
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 
-use actlog_core::{Clock, ConfigError, Metrics, Secret, Statement, Storage, SystemClock, Timestamp};
+use actlog_core::{Clock, ConfigError, Gap, Metrics, Secret, Statement, Storage, SystemClock, Timestamp};
 use actlog_journal::{Batch, DiskStorage, Journal, JournalError, JournalOptions, Recovery};
 use actlog_policy::{Policy, PolicyStore, PublishError, Published, StoreError};
 use arc_swap::ArcSwap;
@@ -154,6 +154,7 @@ impl Instance {
             policy: ArcSwap::from_pointee(policy),
             dead_letters: Arc::new(Mutex::new(dead_letters)),
             clock,
+            enrichments: OnceLock::new(),
         };
         let instance = Self {
             pipeline: Arc::new(pipeline),
@@ -211,6 +212,7 @@ impl Instance {
             Request::PublishPolicy { confirm } => self.publish_policy(actor, confirm).await,
             Request::ReplayDeadLetters { component, numbers } => self.replay(actor, &component, &numbers).await,
             Request::SkipSink { sink } => self.skip_sink(actor, &sink).await,
+            Request::State { action, gaps } => self.state_command(actor, action, gaps).await,
             Request::ForgetSink { sink } => self.forget_sink(actor, &sink).await,
         }
     }
@@ -363,6 +365,17 @@ impl Instance {
             }
         }
         Ok(json!({ "next_index": end }))
+    }
+
+    /// States what a command of a plugin does, and the gaps that it has found, in one frame.
+    async fn state_command(&self, actor: &str, action: String, gaps: Vec<Gap>) -> Result<serde_json::Value, String> {
+        let time = self.pipeline.clock.now();
+        let mut batch = statements::batch(&Statement::Administration { time, actor: actor.to_owned(), action })?;
+        for Gap { from, to, reason, detail } in gaps {
+            statements::add(&mut batch, &statements::gap(time, from, to, &reason, detail))?;
+        }
+        statements::write(self.journal(), batch).await?;
+        Ok(json!({}))
     }
 
     async fn forget_sink(&self, actor: &str, sink: &str) -> Result<serde_json::Value, String> {

@@ -28,8 +28,8 @@ mod supervisor;
 
 pub use actlog_journal::{DiskStorage, JournalOptions};
 pub use config::{
-    AdminConfig, Config, JournalConfig, Known, LogConfig, LogFormat, Plan, PolicyConfig, SinkPlan, SinkTable,
-    SourcePlan, SourceTable, StartAt,
+    AdminConfig, Config, EnrichmentPlan, EnrichmentTable, JournalConfig, Known, LogConfig, LogFormat, Plan,
+    PolicyConfig, SinkPlan, SinkTable, SourcePlan, SourceTable, StartAt,
 };
 pub use control::{ControlError, Request, ask};
 pub use dead_letters::{DeadLetter, DeadLetters};

@@ -1,11 +1,12 @@
-//! The way of a record from a source into the journal: policy, encoding, batch.
+//! The way of a record from a source into the journal: enrichment, policy, encoding, batch.
 
 use std::collections::HashMap;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::Duration;
 
 use actlog_core::{
-    AuditRecord, Clock, Committed, Counter, Emit, EmitError, EntryKind, Metrics, Prepared, Receipt, RejectedInput,
+    AuditRecord, Clock, Committed, Counter, Emit, EmitError, Enrichment, EntryKind, Gap, Metrics, Prepared, Receipt,
+    RejectedInput, Statement,
 };
 use actlog_journal::{Batch, CommitError, Journal, Pressure, SubmitError};
 use actlog_policy::{Decision, Policy};
@@ -13,6 +14,7 @@ use arc_swap::ArcSwap;
 use async_trait::async_trait;
 
 use crate::dead_letters::DeadLetters;
+use crate::statements;
 
 /// Key of a source's position among the journal's states.
 pub(crate) fn position_key(source: &str) -> String {
@@ -25,6 +27,8 @@ pub(crate) struct Pipeline {
     pub(crate) policy: ArcSwap<Policy>,
     pub(crate) dead_letters: Arc<Mutex<DeadLetters>>,
     pub(crate) clock: Arc<dyn Clock>,
+    /// In the order in which they are applied; set once, before the first source runs.
+    pub(crate) enrichments: OnceLock<Vec<Arc<dyn Enrichment>>>,
 }
 
 /// One component's way into the journal, with its counters.
@@ -95,6 +99,7 @@ impl Emit for ComponentEmit {
         /// What an encoded record takes, roughly; only to spare reallocations.
         const RECORD_BYTES: usize = 1536;
         let policy = self.pipeline.policy.load();
+        let enrichments = self.pipeline.enrichments.get().map_or(&[][..], Vec::as_slice);
         let now = self.pipeline.clock.now();
         let mut salts = vec![[0; 32]; records.len()];
         getrandom::fill(salts.as_flattened_mut())
@@ -106,6 +111,10 @@ impl Emit for ComponentEmit {
                 record.source = Some(component.into());
             }
             record.collected_time.get_or_insert(now);
+            // Before the policy: rules may be about users.
+            for enrichment in enrichments {
+                enrichment.complete(&mut record);
+            }
             if let Decision::Exclude(rule) = policy.apply(&mut record) {
                 match excluded.get_mut(rule) {
                     Some(count) => *count += 1,
@@ -152,6 +161,18 @@ impl Emit for ComponentEmit {
             duplicates.inc_by(committed.duplicates);
             Ok(committed)
         }))
+    }
+
+    async fn state_gap(&self, component: &str, gap: Gap, position: Option<Vec<u8>>) -> Result<Receipt, EmitError> {
+        let Gap { from, to, reason, detail } = gap;
+        let time = self.pipeline.clock.now();
+        let statement = Statement::Gap { time, component: Some(component.to_owned()), from, to, reason, detail };
+        let mut batch = Batch::new();
+        statements::add(&mut batch, &statement).map_err(EmitError::Storage)?;
+        if let Some(position) = position {
+            batch.set_state(position_key(component), position);
+        }
+        self.submit(Prepared::new(PreparedBatch { batch, excluded: HashMap::new() })).await
     }
 
     async fn reject(&self, component: &str, input: RejectedInput<'_>) -> Result<(), EmitError> {

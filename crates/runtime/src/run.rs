@@ -6,7 +6,10 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actlog_core::{BuildContext, BuildError, ConfigError, Emitter, Gauge, Health, SinkContext, SourceContext, Status};
+use actlog_core::{
+    BuildContext, BuildError, ConfigError, Emitter, Enrichment, EnrichmentContext, Gauge, Health, SinkContext,
+    SourceContext, Status,
+};
 use actlog_http::{Server, ServerConfig};
 use actlog_journal::Batch;
 use serde_json::json;
@@ -95,6 +98,7 @@ async fn run_on(
         .filter(|_| !drain)
         .map(|source| ("source", &source.name, source.kind))
         .chain(plan.sinks.iter().map(|sink| ("sink", &sink.name, sink.kind)))
+        .chain(plan.enrichments.iter().map(|enrichment| ("enrichment", &enrichment.name, enrichment.kind)))
     {
         let labels = [("component", name.as_str()), ("role", role), ("kind", kind)];
         let up = instance.metrics.gauge("actlog_component_up", "Whether the component works", &labels);
@@ -133,6 +137,20 @@ async fn run_on(
         let shutdown = services.clone();
         background.spawn(async move { server.serve(admin, &metrics, shutdown, Duration::from_secs(1)).await });
     }
+    let mut enrichments = Vec::new();
+    for plan in plan.enrichments {
+        let path = format!("enrichments.{}", plan.name);
+        let metrics = instance.metrics.with_labels(&[("component", plan.name.as_str()), ("role", "enrichment")]);
+        let built = plan.factory.build(&build.named(plan.name.as_str()), &metrics).await.map_err(|error| match error {
+            BuildError::Config(error) => RunError::Config(error.within(&path)),
+            error => RunError::Start(format!("{path}: {error}")),
+        });
+        enrichments.push((plan.name, built?));
+    }
+    let in_order = enrichments.iter().map(|(_, enrichment)| Arc::clone(enrichment)).collect();
+    if instance.pipeline.enrichments.set(in_order).is_err() {
+        return Err(RunError::Start("this data folder runs already".to_owned()));
+    }
     // Nothing that can keep the run from beginning comes behind this.
     statements::start(instance.journal(), &*clock, &instance.recovery).await.map_err(RunError::Start)?;
     background.spawn(keep_house(Arc::clone(instance), config.journal.clone(), services.clone()));
@@ -140,6 +158,9 @@ async fn run_on(
     let (fatal, mut fatal_errors) = mpsc::unbounded_channel();
     let start = Starter { instance: Arc::clone(instance), observer: Arc::clone(&observer), build, fatal };
     let (stop_sinks, stop_sources) = (CancellationToken::new(), CancellationToken::new());
+    for (name, enrichment) in enrichments {
+        background.spawn(start.enrichment(name, enrichment, services.clone()));
+    }
     let serves = plan.sinks.iter().any(|sink| sink.factory.serves());
     let mut sinks = JoinSet::new();
     for sink in plan.sinks {
@@ -260,6 +281,7 @@ impl Observer {
         };
         status["sources"] = of_role("source");
         status["sinks"] = of_role("sink");
+        status["enrichments"] = of_role("enrichment");
         status["running"] = json!(true);
         status
     }
@@ -356,6 +378,29 @@ impl Starter {
             if supervise(&name, &health, &shutdown, &restarts, attempt).await {
                 info!(source = name, "has come to its end");
             }
+        }
+    }
+
+    fn enrichment(
+        &self,
+        name: String,
+        enrichment: Arc<dyn Enrichment>,
+        shutdown: CancellationToken,
+    ) -> impl Future<Output = ()> + Send + 'static {
+        let health = self.observer.health("enrichment", &name);
+        let labels = [("component", name.as_str()), ("role", "enrichment")];
+        let metrics = self.instance.metrics.with_labels(&labels);
+        let restarts = metrics.counter("actlog_component_restarts", "Fresh starts after an error", &[]);
+        async move {
+            let attempt = || {
+                let (enrichment, health) = (Arc::clone(&enrichment), health.clone());
+                let cx = EnrichmentContext::new(name.as_str(), shutdown.clone(), health.clone());
+                async move {
+                    health.set(Status::Ok);
+                    enrichment.run(cx).await.map_err(|error| error.to_string())
+                }
+            };
+            supervise(&name, &health, &shutdown, &restarts, attempt).await;
         }
     }
 

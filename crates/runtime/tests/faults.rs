@@ -212,6 +212,7 @@ impl Scene {
                 source("pull", move || PullFrom(Arc::clone(&pulled))),
             ],
             sinks: vec![SinkPlan { name, kind: "file", when_full, start, factory }],
+            ..Plan::default()
         }
     }
 

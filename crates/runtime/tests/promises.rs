@@ -144,7 +144,7 @@ impl BatchSink for Keeper {
 }
 
 fn plan(sources: Vec<actlog_runtime::SourcePlan>, sinks: Vec<SinkPlan>) -> Plan {
-    Plan { sources, sinks }
+    Plan { sources, sinks, ..Plan::default() }
 }
 
 async fn never() {

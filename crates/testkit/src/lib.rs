@@ -8,6 +8,9 @@
 //! | [`storage`] | a file system in memory that loses, tears and fails as real ones do |
 //! | [`process`] | the real binary: started, killed, looked at from outside |
 //! | [`http`] | a small client, for proper requests and improper ones |
+//! | [`server`] | what stand-ins of other systems are built on: a real HTTP server on loopback |
+//! | [`entra`] | the token endpoints of Entra, for the stand-ins |
+//! | [`dataverse_server`] | a stand-in for the Web API of a Dataverse environment |
 //! | [`fixtures`] | where real captures are, and how a test says that it has none |
 //!
 //! In the flow of a record it stands at both ends: as the upstream of sources and the destination of sinks, and in
@@ -41,11 +44,14 @@
 //! ```
 
 pub mod compliance;
+pub mod dataverse_server;
+pub mod entra;
 pub mod fixtures;
 pub mod generator;
 pub mod http;
 pub mod process;
 mod random;
 pub mod records;
+pub mod server;
 pub mod storage;
 pub mod torture;

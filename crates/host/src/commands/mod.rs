@@ -15,9 +15,10 @@ use std::ffi::OsString;
 use std::fmt;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
 
-use actlog_core::{CommandContext, Registry};
-use actlog_runtime::{ControlError, Instance, LockError, OpenError, Plan, Request, ask};
+use actlog_core::{CommandContext, CommandLog, Gap, Registry};
+use actlog_runtime::{ControlError, DiskStorage, Instance, LockError, OpenError, Plan, Request, ask};
 use clap::{Args, Parser, Subcommand};
 
 use crate::config_file::Loaded;
@@ -136,7 +137,11 @@ impl ConfigArgument {
 
 fn validate(loaded: &Loaded, registry: &Registry) -> Outcome {
     let plan = Plan::new(&loaded.config, registry, &KNOWN).map_err(|error| loaded.error(error))?;
-    output::line(format!("{}: good: {} sources, {} sinks", loaded.name(), plan.sources.len(), plan.sinks.len()));
+    let mut parts = format!("{} sources, {} sinks", plan.sources.len(), plan.sinks.len());
+    if !plan.enrichments.is_empty() {
+        parts += &format!(", {} enrichments", plan.enrichments.len());
+    }
+    output::line(format!("{}: good: {parts}", loaded.name()));
     Ok(ExitCode::SUCCESS)
 }
 
@@ -148,8 +153,30 @@ fn plugin_command(arguments: &[OsString], config: &ConfigArgument, registry: &Re
         return Err(Failure(format!("there is no command {name:?}; `actlog help` lists those that there are")));
     };
     let loaded = config.read()?;
-    let cx = CommandContext::new(loaded.file.clone(), loaded.value.clone(), loaded.config.data_dir.clone());
+    let loaded = Arc::new(loaded);
+    let log = Arc::new(Log(Arc::clone(&loaded)));
+    let mut cx = CommandContext::new(loaded.config.data_dir.clone(), Arc::new(DiskStorage), log);
+    cx.config_file.clone_from(&loaded.file);
+    cx.config_dir.clone_from(&loaded.folder);
+    cx.config.clone_from(&loaded.value);
+    cx.organizations.clone_from(&loaded.config.organizations);
     Ok((command.run)(cx, rest.to_vec()))
+}
+
+/// The journal, as commands of plugins see it.
+struct Log(Arc<Loaded>);
+
+impl std::fmt::Debug for Log {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_tuple("Log").field(&self.0.config.data_dir).finish()
+    }
+}
+
+impl CommandLog for Log {
+    fn state(&self, action: &str, gaps: &[Gap]) -> Result<(), String> {
+        let request = Request::State { action: action.to_owned(), gaps: gaps.to_vec() };
+        change(&self.0, request).map(drop).map_err(|error| error.to_string())
+    }
 }
 
 /// Has a command carried out by the process that runs on the data folder, or, when none does, on the folder itself.

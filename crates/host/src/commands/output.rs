@@ -19,6 +19,12 @@ pub(crate) fn error(failure: &Failure) {
     let _ = writeln!(std::io::stderr(), "error: {failure}");
 }
 
+/// Prints a warning, beside results that a machine reads.
+pub(crate) fn warning(text: &str) {
+    // When standard error is gone, there is no place left to say so.
+    let _ = writeln!(std::io::stderr(), "warning: {}", harmless(text));
+}
+
 /// Prints JSON for people and machines.
 pub(crate) fn json(value: &impl serde::Serialize) -> Result<(), Failure> {
     line(serde_json::to_string_pretty(value)?);

@@ -49,16 +49,19 @@ pub(crate) fn carry_out(arguments: &Arguments, registry: &Registry) -> Outcome {
 fn show(kind: &str, as_json: bool, registry: &Registry) -> Result<(), Failure> {
     let source = registry.sources().find(|source| source.kind == kind);
     let sink = registry.sinks().find(|sink| sink.kind == kind);
-    if source.is_none() && sink.is_none() {
+    let enrichment = registry.enrichments().find(|enrichment| enrichment.kind == kind);
+    if source.is_none() && sink.is_none() && enrichment.is_none() {
         // Both errors say what there is; the source's comes with the feature that would bring it, if one does.
         registry.source(kind, crate::plugins::KNOWN.sources)?;
         registry.sink(kind, crate::plugins::KNOWN.sinks)?;
+        registry.enrichment(kind, crate::plugins::KNOWN.enrichments)?;
     }
-    // A source and a sink may have the same kind.
+    // A source, a sink and an enrichment may have the same kind.
     let shown = source
         .map(|source| ("source", source.summary, (source.schema)(), source.example))
         .into_iter()
-        .chain(sink.map(|sink| ("sink", sink.summary, (sink.schema)(), sink.example)));
+        .chain(sink.map(|sink| ("sink", sink.summary, (sink.schema)(), sink.example)))
+        .chain(enrichment.map(|plugin| ("enrichment", plugin.summary, (plugin.schema)(), plugin.example)));
     if as_json {
         let shown: Vec<_> = shown
             .map(|(role, summary, schema, example)| {

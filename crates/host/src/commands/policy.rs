@@ -1,5 +1,8 @@
 //! `actlog policy`.
 
+mod diff;
+mod import;
+
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::sync::Arc;
@@ -35,8 +38,20 @@ pub(crate) enum Command {
         /// The file, as TOML
         file: Option<PathBuf>,
     },
-    /// Lists what publishing the draft would change
-    Diff,
+    /// Reads the audit flags of a solution into the draft: from a solution file, a customizations.xml or an unpacked
+    /// Entity.xml
+    Import {
+        /// The file
+        file: PathBuf,
+        /// Set them for this organisation only: its id or unique name, as the policy has it
+        #[arg(long)]
+        organization: Option<String>,
+        /// Only print what would change
+        #[arg(long)]
+        dry_run: bool,
+    },
+    /// Lists what publishing the draft would change; or where the policy and the audit flags of Dataverse differ
+    Diff(diff::Arguments),
     /// Puts the draft into force, at once, also in a running process
     Publish {
         /// Say that switching auditing off is meant
@@ -56,20 +71,11 @@ pub(crate) fn carry_out(command: Command, loaded: &Loaded) -> Outcome {
             None => return Err(no_draft()),
         },
         Command::Show { version: Some(version), .. } => output::line(store.version(version)?.text.trim_end()),
-        Command::Show { .. } => match store.load() {
-            Ok(published) => output::line(published.text.trim_end()),
-            // Nothing has run on this data folder yet: the default is what will be in force.
-            Err(StoreError::Uninitialized { .. }) => output::line(PolicyDocument::DEFAULT_TEXT.trim_end()),
-            Err(error) => return Err(error.into()),
-        },
+        Command::Show { .. } => output::line(published(&store)?.trim_end()),
         Command::Draft { file } => {
             let text = read(&file)?;
             check(&text, loaded).map_err(|error| Failure(format!("{}: {error}", file.display())))?;
-            actlog_core::Storage::create_directories(&DiskStorage, &loaded.config.data_dir)?;
-            store.save_draft(&text)?;
-            output::line(
-                "kept as the draft; `actlog policy diff` shows what it would change, `actlog policy publish` puts it into force",
-            );
+            keep(&text, &store, loaded)?;
         }
         Command::Validate { file } => {
             let (name, text) = match file {
@@ -79,19 +85,10 @@ pub(crate) fn carry_out(command: Command, loaded: &Loaded) -> Outcome {
             check(&text, loaded).map_err(|error| Failure(format!("{name}: {error}")))?;
             output::line(format!("{name}: good"));
         }
-        Command::Diff => {
-            if store.draft()?.is_none() {
-                return Err(no_draft());
-            }
-            let published = match store.load() {
-                Ok(published) => published.document,
-                Err(StoreError::Uninitialized { .. }) => PolicyDocument::parse(PolicyDocument::DEFAULT_TEXT)?,
-                Err(error) => return Err(error.into()),
-            };
-            let draft = store.draft()?.ok_or_else(no_draft)?;
-            let changes = actlog_policy::changes(&published, &PolicyDocument::parse(&draft)?);
-            changes.iter().for_each(output::line);
+        Command::Import { file, organization, dry_run } => {
+            return import::carry_out(&file, organization.as_deref(), dry_run, &store, loaded);
         }
+        Command::Diff(arguments) => return diff::carry_out(&arguments, &store),
         Command::Publish { confirm } => {
             let answer = change(loaded, Request::PublishPolicy { confirm })?;
             output::line(format!("version {} is in force:", answer["version"]));
@@ -114,6 +111,26 @@ pub(crate) fn carry_out(command: Command, loaded: &Loaded) -> Outcome {
         }
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// The text of the policy in force.
+fn published(store: &PolicyStore) -> Result<String, Failure> {
+    match store.load() {
+        Ok(published) => Ok(published.text),
+        // Nothing has run on this data folder yet: the default is what will be in force.
+        Err(StoreError::Uninitialized { .. }) => Ok(PolicyDocument::DEFAULT_TEXT.to_owned()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Keeps a checked policy as the draft.
+fn keep(text: &str, store: &PolicyStore, loaded: &Loaded) -> Result<(), Failure> {
+    actlog_core::Storage::create_directories(&DiskStorage, &loaded.config.data_dir)?;
+    store.save_draft(text)?;
+    output::line(
+        "kept as the draft; `actlog policy diff` shows what it would change, `actlog policy publish` puts it into force",
+    );
+    Ok(())
 }
 
 /// Checks a policy with the hash key that it would be used with; prints warnings.

@@ -35,7 +35,7 @@ pub(crate) fn carry_out(arguments: &Arguments, loaded: &Loaded) -> Outcome {
     } else {
         print(&status);
     }
-    let failed = ["sources", "sinks"].iter().any(|role| {
+    let failed = ["sources", "sinks", "enrichments"].iter().any(|role| {
         let components = status[role].as_object().into_iter().flatten();
         components.into_iter().any(|(_, component)| component["status"] == "failed")
     });
@@ -60,7 +60,7 @@ fn print(status: &Value) {
         journal["pressure"].as_str().map(|pressure| format!("; {pressure}")).unwrap_or_default()
     ));
     let mut rows = Vec::new();
-    for role in ["sources", "sinks"] {
+    for role in ["sources", "sinks", "enrichments"] {
         for (name, component) in status[role].as_object().into_iter().flatten() {
             let waiting = &status["cursors"][name]["waiting"];
             rows.push(vec![

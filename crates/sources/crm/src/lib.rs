@@ -1,64 +1,43 @@
 //! The `crm` source: execution contexts of Dynamics 365 (Dataverse), as webhook posts or from files.
 //!
-//! It stands at the beginning of a record's way: bytes come in, are divided into contexts, mapped to records by
-//! `actlog-dataverse`, and emitted. It knows the wire and its answers; it decides neither what a context means nor what
-//! is audited.
+//! It stands at the beginning of a record's way and is itself small: `actlog-intake` takes posts and reads files, and
+//! `actlog-dataverse` knows what a context means. Here is what connects them: what the headers of Dataverse's posts say,
+//! and the keys of the configuration. What is audited is decided behind it.
 //!
-//! - **Listener** (module `webhook`): a post is answered with 200 when its records are on disk, and not before. Every answer
-//!   is listed in `docs/webhooks.md`.
-//! - **Files and standard input** (module `files`): one context a line, plain, gzip or zstd. How far a file has been read is
-//!   committed in the same batch as its records, so that neither a crash nor a restart loses or doubles a line.
+//! Every answer to a post is listed in `docs/webhooks.md`. In files and on standard input, each line is a context.
 //!
-//! Invariants: nothing is acknowledged, and no position is passed, before its records (and dead letters) are durable;
-//! batches of files are handed over in the order of their positions; every buffer is bounded.
-
-mod config;
-mod contexts;
-mod files;
-mod position;
-mod reader;
-mod webhook;
-
-use std::path::PathBuf;
-use std::sync::Arc;
-use std::sync::atomic::AtomicBool;
-use std::time::Duration;
+//! Invariants: those of `actlog-intake`; and a context gives the same record by whatever way it comes, but for what only
+//! the headers of its post said.
 
 use actlog_core::{
-    BuildContext, BuildError, Clock, ConfigError, Source, SourceContext, SourceError, SourcePlugin, register_source,
+    AuditRecord, BuildContext, BuildError, ConfigError, Source, SourceContext, SourceError, SourcePlugin,
+    register_source,
 };
-use actlog_dataverse::MappingOptions;
-use actlog_http::Server;
+use actlog_dataverse::{Envelope, MappingOptions, map_context};
+use actlog_intake::{Arrival, Format, Intake, IntakeConfig, keys};
 use async_trait::async_trait;
-
-use config::Doors;
-pub use config::{CredentialConfig, CrmConfig};
-use files::Files;
-use reader::{Input, Settings};
-use webhook::{Shared, Webhook};
-
-/// How long requests that have begun may take at shutdown. The runtime's own deadline is usually shorter.
-const GRACE: Duration = Duration::from_secs(60);
+use schemars::JsonSchema;
 
 register_source!(CrmSource);
 
+/// Configuration of the `crm` source.
+pub type CrmConfig = IntakeConfig<CrmKeys>;
+
+/// The keys that only this source has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, JsonSchema)]
+#[schemars(default)]
+pub struct CrmKeys {
+    /// Repair texts that arrive as UTF-8 read as Windows-1252.
+    pub repair_text: bool,
+    /// Append the filters of linked entities to Query; the specification's form has the outermost filter only.
+    pub extended_query: bool,
+}
+
+keys!(CrmKeys { repair_text, extended_query });
+
 /// The source, ready to run.
-pub struct CrmSource(Way);
-
-/// How contexts come in.
-enum Way {
-    Listener { server: Server, doors: Option<Arc<Doors>>, options: MappingOptions, clock: Arc<dyn Clock> },
-    Files(Files),
-}
-
-impl std::fmt::Debug for CrmSource {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match &self.0 {
-            Way::Listener { server, .. } => f.debug_tuple("CrmSource").field(&server.local_address()).finish(),
-            Way::Files(files) => f.debug_tuple("CrmSource").field(&files.inputs).finish(),
-        }
-    }
-}
+#[derive(Debug)]
+pub struct CrmSource(Intake<Contexts>);
 
 impl SourcePlugin for CrmSource {
     const KIND: &'static str = "crm";
@@ -70,63 +49,49 @@ key = { env = \"ACTLOG_WEBHOOK_KEY\" }
     type Config = CrmConfig;
 
     fn validate(config: &CrmConfig) -> Result<(), ConfigError> {
-        config.validate()
+        config.intake.validate()
     }
 
     async fn build(config: &CrmConfig, cx: &BuildContext) -> Result<Self, BuildError> {
-        let options = MappingOptions { repair_text: config.repair_text, extended_query: config.extended_query };
-        let clock = Arc::clone(&cx.clock);
-        if let Some(server) = config.server() {
-            let doors = config.doors(&cx.config_dir, &cx.organizations)?.map(Arc::new);
-            let server = Server::bind(&server, &cx.config_dir, Arc::clone(&cx.body_budget)).await?;
-            tracing::info!(address = %server.local_address(), "webhook posts are taken");
-            return Ok(Self(Way::Listener { server, doors, options, clock }));
-        }
-        let inputs = match config.stdin {
-            true => vec![Input::Stdin],
-            false => find(cx.config_dir.clone(), config.path.clone()).await?,
-        };
-        // Validation has bounded both far below what fits.
-        let bytes = |size: actlog_core::Size| usize::try_from(size.0).unwrap_or(usize::MAX);
-        let settings = Settings { batch_size: bytes(config.batch_size), max_line: bytes(config.max_line) };
-        Ok(Self(Way::Files(Files { inputs, settings, options, clock })))
+        let CrmKeys { repair_text, extended_query } = config.own;
+        let contexts = Contexts { options: MappingOptions { repair_text, extended_query } };
+        Ok(Self(Intake::build(&config.intake, contexts, cx).await?))
     }
-}
-
-/// Looks for the files, on a blocking thread.
-async fn find(folder: PathBuf, patterns: Vec<String>) -> Result<Vec<Input>, BuildError> {
-    let found = tokio::task::spawn_blocking(move || (reader::find(&folder, &patterns), patterns)).await;
-    let (inputs, patterns) = found.map_err(|error| BuildError::Other(format!("looking for files failed: {error}")))?;
-    let inputs = inputs.map_err(|error| match error.kind() {
-        // At the first start that ends the run: nobody waits for a file that was mistyped.
-        std::io::ErrorKind::NotFound => ConfigError::new("path", error.to_string()).into(),
-        _ => BuildError::File { path: patterns.join(", "), error },
-    })?;
-    if inputs.is_empty() {
-        tracing::warn!(path = patterns.join(", "), "there is no file to read");
-    }
-    Ok(inputs)
 }
 
 #[async_trait]
 impl Source for CrmSource {
     async fn run(self: Box<Self>, cx: SourceContext) -> Result<(), SourceError> {
-        match self.0 {
-            Way::Files(files) => files.run(cx).await,
-            Way::Listener { server, doors, options, clock } => {
-                let shared = Shared {
-                    received: cx.metrics.counter("actlog_source_received", "Contexts that came in", &[]),
-                    rejected: cx.metrics.counter("actlog_source_rejected", "Input that is no context", &[]),
-                    emitter: cx.emitter,
-                    options,
-                    clock,
-                    health: cx.health,
-                    is_degraded: AtomicBool::new(false),
-                };
-                let handler = Arc::new(Webhook { shared: Arc::new(shared), doors });
-                server.serve(handler, &cx.metrics, cx.shutdown, GRACE).await;
-                Ok(())
-            }
+        Box::new(self.0).run(cx).await
+    }
+}
+
+/// Execution contexts in JSON.
+#[derive(Debug)]
+struct Contexts {
+    options: MappingOptions,
+}
+
+impl Format for Contexts {
+    const ELEMENT: &'static str = "an execution context in JSON";
+    const REFUSAL: &'static str = "not-a-context";
+    type Envelope<'a> = Envelope<'a>;
+
+    /// What the headers say. Of a batch they can only say what all its contexts share.
+    fn envelope<'a>(&self, arrival: Arrival<'a>) -> Envelope<'a> {
+        let mut envelope = Envelope::new(arrival.received);
+        let Some(head) = arrival.head else { return envelope };
+        envelope.organization_host = head.header("x-ms-dynamics-organization");
+        if !arrival.is_batch {
+            envelope.entity_name = head.header("x-ms-dynamics-entity-name");
+            envelope.request_name = head.header("x-ms-dynamics-request-name");
+            envelope.correlation_id = head.header("x-ms-correlation-request-id").and_then(|id| id.parse().ok());
+            envelope.size_exceeded = head.headers().contains_key("x-ms-dynamics-msg-size-exceeded");
         }
+        envelope
+    }
+
+    fn map<'a>(&self, element: &'a [u8], envelope: &Envelope<'a>) -> Result<AuditRecord<'a>, String> {
+        map_context(element, envelope, &self.options).map_err(|error| error.to_string())
     }
 }

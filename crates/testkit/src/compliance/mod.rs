@@ -1,8 +1,8 @@
-//! The compliance kit: what every source and every sink must pass.
+//! The compliance kit: what every source, every sink and every enrichment must pass.
 //!
 //! The written contract is `docs/component-spec.md`; each check here names the clause that it looks at (`SRC-4`), and
 //! each clause there names its check. A plugin's test gives the kit an adapter, which knows how to configure the plugin
-//! and how to play its other end, and calls [`source`] or [`sink`]:
+//! and how to play its other end, and calls [`source`], [`sink`] or [`enrichment`]:
 //!
 //! ```no_run
 //! # use actlog_testkit::compliance::SourceUnderTest;
@@ -19,6 +19,7 @@
 //! machine can hide a fault there, but never invent one.
 
 mod checks;
+mod enrichment;
 mod sink;
 mod sink_harness;
 mod source;
@@ -29,6 +30,7 @@ use std::fmt;
 use std::pin::Pin;
 use std::time::Duration;
 
+pub use enrichment::EnrichmentUnderTest;
 pub use sink::{Guarantee, Outage, SinkUnderTest};
 pub use sink_harness::{Crash, SinkHarness, SinkRun};
 pub use source::{Answer, SourceUnderTest, Upstream};
@@ -80,6 +82,14 @@ pub async fn source<S: SourceUnderTest>(adapter: impl Fn() -> S) {
 /// When it violates a clause; the message lists all violations.
 pub async fn sink<S: SinkUnderTest>(adapter: impl Fn() -> S) {
     report("sink", &sink_violations(adapter).await);
+}
+
+/// Puts an enrichment through all checks.
+///
+/// # Panics
+/// When it violates a clause; the message lists all violations.
+pub async fn enrichment<E: EnrichmentUnderTest>(adapter: impl Fn() -> E) {
+    report("enrichment", &enrichment::check(adapter).await);
 }
 
 /// The clauses that a source does not keep, one for each check that fails.

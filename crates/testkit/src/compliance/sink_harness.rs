@@ -390,6 +390,10 @@ impl Emit for NoJournal {
         Ok(Receipt::new(async { Ok(actlog_core::Committed::default()) }))
     }
 
+    async fn state_gap(&self, _: &str, _: actlog_core::Gap, _: Option<Vec<u8>>) -> Result<Receipt, EmitError> {
+        Ok(Receipt::new(async { Ok(actlog_core::Committed::default()) }))
+    }
+
     async fn reject(&self, _component: &str, _input: RejectedInput<'_>) -> Result<(), EmitError> {
         Ok(())
     }

@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use actlog_core::{
-    AuditRecord, Committed, Emit, EmitError, Emitter, Health, Metrics, Prepared, Receipt, RejectedInput, Source,
+    AuditRecord, Committed, Emit, EmitError, Emitter, Gap, Health, Metrics, Prepared, Receipt, RejectedInput, Source,
     SourceContext, SourceError, Status,
 };
 use async_trait::async_trait;
@@ -61,6 +61,7 @@ struct State {
     ids: HashSet<Uuid>,
     duplicates: u64,
     position: Option<Vec<u8>>,
+    gaps: Vec<Gap>,
     dead_letters: Vec<DeadLetter>,
     waiting: VecDeque<Waiting>,
     /// How many more batches may become durable; none: any number.
@@ -83,6 +84,7 @@ struct Waiting {
 #[derive(Debug)]
 struct Batch {
     records: Vec<Stored>,
+    gap: Option<Gap>,
     position: Option<Vec<u8>>,
     _in_flight: InFlight,
 }
@@ -163,6 +165,7 @@ impl State {
             }
         }
         self.duplicates += committed.duplicates;
+        self.gaps.extend(batch.gap);
         if batch.position.is_some() {
             self.position = batch.position;
         }
@@ -269,6 +272,11 @@ impl SourceHarness {
     /// Records that came with an Id that was there already.
     pub fn duplicates(&self) -> u64 {
         self.shared.lock().duplicates
+    }
+
+    /// The gaps that were stated durably, in their order.
+    pub fn gaps(&self) -> Vec<Gap> {
+        self.shared.lock().gaps.clone()
     }
 
     /// The dead letters, in the order in which they came.
@@ -394,7 +402,7 @@ impl Emit for Journal {
         self.in_flight.fetch_add(records.len(), Ordering::SeqCst);
         let in_flight = InFlight { counter: Arc::clone(&self.in_flight), records: records.len() };
         self.shared.changed.notify_waiters();
-        Ok(Prepared::new(Batch { records, position, _in_flight: in_flight }))
+        Ok(Prepared::new(Batch { records, gap: None, position, _in_flight: in_flight }))
     }
 
     async fn submit(&self, prepared: Prepared) -> Result<Receipt, EmitError> {
@@ -424,6 +432,11 @@ impl Emit for Journal {
             .await?;
         self.shared.changed.notify_waiters();
         Ok(Receipt::new(async move { receiver.await.unwrap_or(Err(EmitError::Closed)) }))
+    }
+
+    async fn state_gap(&self, _component: &str, gap: Gap, position: Option<Vec<u8>>) -> Result<Receipt, EmitError> {
+        let in_flight = InFlight { counter: Arc::clone(&self.in_flight), records: 0 };
+        self.submit(Prepared::new(Batch { records: Vec::new(), gap: Some(gap), position, _in_flight: in_flight })).await
     }
 
     async fn reject(&self, _component: &str, input: RejectedInput<'_>) -> Result<(), EmitError> {

@@ -9,7 +9,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actlog_core::{
-    AuditRecord, BuildContext, Clock, Emit, EmitError, Emitter, Entry, EntryKind, Health, Metrics, Prepared, Pull,
+    AuditRecord, BuildContext, Clock, Emit, EmitError, Emitter, Entry, EntryKind, Gap, Health, Metrics, Prepared, Pull,
     Receipt, RejectedInput, Sink, SinkContext, SinkError, SinkPlugin, Storage, Timestamp,
 };
 use actlog_sink_file::{FileConfig, FileSink};
@@ -52,6 +52,10 @@ impl Emit for Nowhere {
     }
 
     async fn submit(&self, _: Prepared) -> Result<Receipt, EmitError> {
+        Err(EmitError::Closed)
+    }
+
+    async fn state_gap(&self, _: &str, _: Gap, _: Option<Vec<u8>>) -> Result<Receipt, EmitError> {
         Err(EmitError::Closed)
     }
 

@@ -9,18 +9,20 @@ use actlog_core::{
     AuditRecord, Clock, Committed, Counter, EmitError, Emitter, Health, Receipt, RejectedInput, SourceContext,
     SourceError, Status,
 };
-use actlog_dataverse::{Envelope, MappingOptions};
 use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use tokio::sync::mpsc;
 use tokio::task::{JoinError, JoinHandle};
 use tokio_util::sync::CancellationToken;
 
-use crate::contexts::{Mapped, Rejected, lines, map};
+use crate::csv::rows;
+use crate::cutter::{Settings, too_long};
+use crate::divide::{Elements, Rejected, divide_line, lines};
+use crate::inputs::Input;
+use crate::mapping::{Mapped, map};
 use crate::position::{MAXIMUM_FILES, Position};
-use crate::reader::{Chunk, Input, Settings, read_all, too_long};
+use crate::reader::{Chunk, read_all};
+use crate::{Arrival, Format, RECEIVED, REJECTED};
 
-/// Largest batch, and longest line: either must fit, with what mapping adds, into one frame of the journal.
-pub(crate) const MAXIMUM_BATCH: u64 = 16 << 20;
 /// Chunks that are read ahead of mapping.
 const READ_AHEAD: usize = 2;
 /// Batches that wait for their receipts.
@@ -31,10 +33,10 @@ const LONGEST_RETRY: Duration = Duration::from_secs(10);
 
 /// What is to be read, and how.
 #[derive(Debug)]
-pub(crate) struct Files {
+pub(crate) struct Files<F> {
+    pub(crate) format: Arc<F>,
     pub(crate) inputs: Vec<Input>,
     pub(crate) settings: Settings,
-    pub(crate) options: MappingOptions,
     pub(crate) clock: Arc<dyn Clock>,
 }
 
@@ -44,10 +46,10 @@ struct MappedChunk {
     mapped: Result<Mapped, EmitError>,
 }
 
-impl Files {
+impl<F: Format> Files<F> {
     /// Reads all inputs to their end, or until `cx.shutdown` fires; then waits for what is in flight.
     pub(crate) async fn run(self, cx: SourceContext) -> Result<(), SourceError> {
-        let position = self.start_position(cx.position.as_deref())?;
+        let position = start_position(&self.inputs, cx.position.as_deref())?;
         let progress = Progress::new(&self.inputs);
         let (sender, mut chunks) = mpsc::channel(READ_AHEAD);
         let (inputs, settings, count) = (self.inputs, self.settings, Arc::clone(&progress.count));
@@ -55,13 +57,13 @@ impl Files {
         // process from ending. It ends by itself when `chunks` is dropped.
         let reader = move || read_all(&inputs, position, settings, &sender, &count);
         std::thread::Builder::new()
-            .name("crm-reader".to_owned())
+            .name("file-reader".to_owned())
             .spawn(reader)
             .map_err(|error| SourceError::Other(format!("the thread that reads files can't be started: {error}")))?;
         let line = Line {
-            mapper: Arc::new(Mapper { emitter: cx.emitter, settings, options: self.options, clock: self.clock }),
-            received: cx.metrics.counter("actlog_source_received", "Contexts that came in", &[]),
-            rejected: cx.metrics.counter("actlog_source_rejected", "Input that is no context", &[]),
+            mapper: Arc::new(Mapper { format: self.format, emitter: cx.emitter, settings, clock: self.clock }),
+            received: cx.metrics.counter(RECEIVED.0, RECEIVED.1, &[]),
+            rejected: cx.metrics.counter(REJECTED.0, REJECTED.1, &[]),
             health: cx.health,
             shutdown: cx.shutdown,
         };
@@ -69,64 +71,70 @@ impl Files {
         progress.bar.finish_and_clear();
         result
     }
+}
 
-    fn start_position(&self, encoded: Option<&[u8]>) -> Result<Position, SourceError> {
-        if self.inputs.len() > MAXIMUM_FILES {
-            let message = format!("{} files are more than the {MAXIMUM_FILES} of one source", self.inputs.len());
-            return Err(SourceError::Other(message));
-        }
-        let mut position = match encoded.map(Position::decode) {
-            None => Position::default(),
-            Some(Some(position)) => position,
-            Some(None) => {
-                let message = "the position of the last run is of another version of actlog; use that version, or give \
-                               the source another name to read everything anew";
-                return Err(SourceError::Other(message.to_owned()));
-            }
-        };
-        position.keep_only(self.inputs.iter().filter_map(|input| match input {
-            Input::File(path, _) => Some(&**path),
-            Input::Stdin => None,
-        }));
-        Ok(position)
+/// Where reading goes on, from what is stored of the last run.
+fn start_position(inputs: &[Input], encoded: Option<&[u8]>) -> Result<Position, SourceError> {
+    if inputs.len() > MAXIMUM_FILES {
+        let message = format!("{} files are more than the {MAXIMUM_FILES} of one source", inputs.len());
+        return Err(SourceError::Other(message));
     }
+    let mut position = match encoded.map(Position::decode) {
+        None => Position::default(),
+        Some(Some(position)) => position,
+        Some(None) => {
+            let message = "the position of the last run is of another version of actlog; use that version, or give \
+                           the source another name to read everything anew";
+            return Err(SourceError::Other(message.to_owned()));
+        }
+    };
+    position.keep_only(inputs.iter().filter_map(|input| match input {
+        Input::File(path, _) => Some(&**path),
+        Input::Stdin => None,
+    }));
+    Ok(position)
 }
 
 /// What maps chunks, on blocking threads.
-struct Mapper {
+struct Mapper<F> {
+    format: Arc<F>,
     emitter: Emitter,
     settings: Settings,
-    options: MappingOptions,
     clock: Arc<dyn Clock>,
 }
 
-impl Mapper {
+impl<F: Format> Mapper<F> {
     fn map(&self, chunk: &Chunk) -> Result<Mapped, EmitError> {
-        let mut contexts = Vec::with_capacity(chunk.data.len() / 2048);
-        let mut overlong = Vec::new();
-        for (line, context) in lines(&chunk.data) {
-            match context.len() > self.settings.max_line {
-                false => contexts.push((chunk.lines_before + line, context)),
-                true => overlong.push((chunk.lines_before + line, context.len())),
-            }
-        }
-        let envelope = Envelope::new(self.clock.now());
+        let elements = match &chunk.header {
+            None => self.divide_lines(chunk),
+            Some(header) => rows(&chunk.data, 0, chunk.lines_before, header),
+        };
+        let envelope = self.format.envelope(Arrival { received: self.clock.now(), head: None, is_batch: true });
         let accept = |_: &AuditRecord<'_>| Ok(());
-        let position = chunk.position.clone();
-        let mut mapped = match map(&chunk.data, &contexts, &envelope, &self.options, &self.emitter, position, accept) {
+        match map(&*self.format, &elements, &envelope, &self.emitter, chunk.position.clone(), accept) {
             // Records can be larger than the lines that they come from. It would be so the next time as well.
             Err(error @ EmitError::TooLarge { .. }) => {
                 let refuse = |_: &AuditRecord<'_>| Err(error.to_string());
-                let position = chunk.position.clone();
-                map(&chunk.data, &contexts, &envelope, &self.options, &self.emitter, position, refuse)?
+                map(&*self.format, &elements, &envelope, &self.emitter, chunk.position.clone(), refuse)
             }
-            other => other?,
-        };
-        for (line, length) in overlong {
-            let reason = too_long(length as u64, self.settings.max_line);
-            mapped.rejected.push(Rejected { line, reason, place: 0..0 });
+            other => other,
         }
-        Ok(mapped)
+    }
+
+    fn divide_lines<'a>(&self, chunk: &'a Chunk) -> Elements<'a> {
+        let mut elements = Elements { is_batch: true, ..Elements::default() };
+        elements.list.reserve_exact(chunk.data.len() / 2048);
+        for (line, text) in lines(&chunk.data) {
+            let line = chunk.lines_before + line;
+            match text.len() > self.settings.max_line {
+                false => divide_line(&mut elements, &chunk.data, line, text),
+                true => {
+                    let reason = too_long(text.len() as u64, self.settings.max_line);
+                    elements.refused.push(Rejected { line, reason, place: 0..0 });
+                }
+            }
+        }
+        elements
     }
 
     fn start(self: &Arc<Self>, chunk: Arc<Chunk>) -> JoinHandle<MappedChunk> {
@@ -140,15 +148,15 @@ impl Mapper {
 
 /// The way of the chunks: read, mapping, in flight. Each stage is bounded and keeps the order, so that positions become
 /// durable in the order of the files.
-struct Line {
-    mapper: Arc<Mapper>,
+struct Line<F> {
+    mapper: Arc<Mapper<F>>,
     received: Counter,
     rejected: Counter,
     health: Health,
     shutdown: CancellationToken,
 }
 
-impl Line {
+impl<F: Format> Line<F> {
     async fn run(
         &self,
         chunks: &mut mpsc::Receiver<Result<Chunk, SourceError>>,
@@ -205,7 +213,7 @@ impl Line {
         Ok(())
     }
 
-    /// Stores what is no context with the dead letters, and then hands the batch and its position over. While the journal
+    /// Stores what can't be taken with the dead letters, and then hands the batch and its position over. While the journal
     /// is full, it tries again; what it gives up at shutdown is read again by the next run.
     async fn hand_over(
         &self,
@@ -311,18 +319,13 @@ impl Progress {
 
 #[cfg(test)]
 mod tests {
-    use actlog_core::SystemClock;
-
     use super::*;
 
     #[test]
     fn a_position_of_another_version_is_refused_and_not_ignored() {
-        let settings = Settings { batch_size: 1, max_line: 1 };
-        let options = MappingOptions::default();
-        let files = Files { inputs: Vec::new(), settings, options, clock: Arc::new(SystemClock) };
-        assert!(files.start_position(None).is_ok());
-        assert!(files.start_position(Some(&Position::default().encode())).is_ok());
-        let error = files.start_position(Some(&[99])).unwrap_err().to_string();
+        assert!(start_position(&[], None).is_ok());
+        assert!(start_position(&[], Some(&Position::default().encode())).is_ok());
+        let error = start_position(&[], Some(&[99])).unwrap_err().to_string();
         assert!(error.contains("another version"), "{error}");
     }
 }

@@ -4,16 +4,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use actlog_core::{AuditRecord, Clock, Counter, EmitError, Emitter, Health, Receipt, Status};
-use actlog_dataverse::{Envelope, MappingOptions};
+use actlog_core::{AuditRecord, Clock, Counter, EmitError, Emitter, Health, Prepared, Receipt, Status};
 use actlog_http::{Handler, Head, Request, Response, empty, error, json, unavailable};
 use hyper::header::{ALLOW, HeaderValue};
 use hyper::{Method, StatusCode};
 use serde::Serialize;
 use tokio::time::timeout;
 
-use crate::config::Doors;
-use crate::contexts::{Form, Mapped, Rejected, divide, map};
+use crate::divide::{Form, Rejected, divide};
+use crate::doors::Doors;
+use crate::mapping::{Mapped, map};
+use crate::{Arrival, Format};
 
 /// Bodies up to this size are mapped at once, in a fraction of a millisecond; larger ones on a blocking thread, so that
 /// other clients of the same thread needn't wait.
@@ -27,18 +28,18 @@ const DURABLE_TIME: Duration = Duration::from_secs(45);
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// Rejected elements of a batch that are listed in the answer; the rest is only counted.
 const LISTED: usize = 1000;
-const FORBIDDEN_ORGANIZATION: &str = "these credentials are not for the context's organisation";
+const FORBIDDEN_ORGANIZATION: &str = "these credentials are not for its organisation";
 
 /// What answers posts.
-pub(crate) struct Webhook {
-    pub(crate) shared: Arc<Shared>,
+pub(crate) struct Listener<F> {
+    pub(crate) shared: Arc<Shared<F>>,
     pub(crate) doors: Option<Arc<Doors>>,
 }
 
 /// What mapping and emitting need, on whatever thread.
-pub(crate) struct Shared {
+pub(crate) struct Shared<F> {
+    pub(crate) format: Arc<F>,
     pub(crate) emitter: Emitter,
-    pub(crate) options: MappingOptions,
     pub(crate) clock: Arc<dyn Clock>,
     pub(crate) health: Health,
     pub(crate) is_degraded: AtomicBool,
@@ -49,7 +50,7 @@ pub(crate) struct Shared {
 /// Who posts: the credential that was presented, where one is asked for.
 type Principal = Option<usize>;
 
-impl Handler for Webhook {
+impl<F: Format> Handler for Listener<F> {
     type Principal = Principal;
 
     fn authenticate(&self, head: &Head) -> Result<Principal, Box<Response>> {
@@ -58,13 +59,13 @@ impl Handler for Webhook {
             Some(doors) => match doors.authenticator.check(head) {
                 Some(credential) => Some(credential),
                 None => {
-                    let message = "the webhook key, headers or query parameters are missing or wrong";
+                    let message = "the key, headers or query parameters are missing or wrong";
                     return Err(error(StatusCode::UNAUTHORIZED, "unauthorized", message).into());
                 }
             },
         };
         if head.method() != Method::POST {
-            let message = "contexts are sent by POST";
+            let message = "events are sent by POST";
             let mut refusal = error(StatusCode::METHOD_NOT_ALLOWED, "method-not-allowed", message);
             refusal.headers_mut().insert(ALLOW, HeaderValue::from_static("POST"));
             return Err(refusal.into());
@@ -98,8 +99,8 @@ impl Handler for Webhook {
 }
 
 /// A request, on its way to a thread that maps it.
-struct Work {
-    shared: Arc<Shared>,
+struct Work<F> {
+    shared: Arc<Shared<F>>,
     doors: Option<Arc<Doors>>,
     request: Request<Principal>,
 }
@@ -110,20 +111,22 @@ struct Outcome {
     is_batch: bool,
 }
 
-impl Work {
+impl<F: Format> Work<F> {
     fn map(&self) -> Result<Outcome, Box<Response>> {
         let Request { head, principal, body } = &self.request;
         let shared = &*self.shared;
         let bad = |code, message: &str| Box::new(error(StatusCode::BAD_REQUEST, code, message));
         if body.trim_ascii().is_empty() {
-            return Err(bad("empty", "the body is empty; an execution context in JSON is expected"));
+            return Err(bad("empty", &format!("the body is empty; {} is expected", F::ELEMENT)));
         }
-        let elements = divide(body, Form::of(head.content_type())).map_err(|message| bad("not-a-context", &message))?;
-        shared.received.inc_by(elements.contexts.len() as u64);
-        if elements.contexts.is_empty() {
-            return Err(bad("empty", "the batch is empty; execution contexts in JSON are expected"));
+        let form = Form::of(head.content_type(), F::TAKES_CSV);
+        let elements = divide(body, form).map_err(|message| bad(F::REFUSAL, &message))?;
+        shared.received.inc_by((elements.list.len() + elements.refused.len()) as u64);
+        let is_batch = elements.is_batch;
+        if elements.list.is_empty() && elements.refused.is_empty() {
+            return Err(bad("empty", &format!("the batch is empty; {} is expected", F::ELEMENT)));
         }
-        let envelope = self.envelope(elements.is_batch);
+        let envelope = shared.format.envelope(Arrival { received: shared.clock.now(), head: Some(head), is_batch });
         let is_own = |record: &AuditRecord<'_>| {
             let name = record.crm_organization_unique_name.as_deref();
             match (&self.doors, principal) {
@@ -133,33 +136,19 @@ impl Work {
                 _ => Ok(()),
             }
         };
-        let mapped = map(body, &elements.contexts, &envelope, &shared.options, &shared.emitter, None, is_own)
+        let mapped = map(&*shared.format, &elements, &envelope, &shared.emitter, None, is_own)
             .map_err(|failure| shared.put_off(&failure))?;
         shared.rejected.inc_by(mapped.rejected.len() as u64);
         if mapped.accepted == 0 {
-            return Err(all_rejected(elements.is_batch, &mapped.rejected).into());
+            return Err(all_rejected(F::REFUSAL, is_batch, &mapped.rejected).into());
         }
-        Ok(Outcome { mapped, is_batch: elements.is_batch })
-    }
-
-    /// What the headers say. Of a batch they can only say what all its contexts share.
-    fn envelope(&self, is_batch: bool) -> Envelope<'_> {
-        let head = &self.request.head;
-        let mut envelope = Envelope::new(self.shared.clock.now());
-        envelope.organization_host = head.header("x-ms-dynamics-organization");
-        if !is_batch {
-            envelope.entity_name = head.header("x-ms-dynamics-entity-name");
-            envelope.request_name = head.header("x-ms-dynamics-request-name");
-            envelope.correlation_id = head.header("x-ms-correlation-request-id").and_then(|id| id.parse().ok());
-            envelope.size_exceeded = head.headers().contains_key("x-ms-dynamics-msg-size-exceeded");
-        }
-        envelope
+        Ok(Outcome { mapped, is_batch })
     }
 }
 
-impl Shared {
+impl<F: Format> Shared<F> {
     /// Returns when the records are on disk, and not before.
-    async fn make_durable(&self, prepared: actlog_core::Prepared) -> Result<(), EmitError> {
+    async fn make_durable(&self, prepared: Prepared) -> Result<(), EmitError> {
         let late = |what: &str, retry_after| EmitError::Full { reason: what.to_owned(), retry_after };
         let submitted = timeout(SUBMIT_TIME, self.emitter.submit(prepared)).await;
         let receipt: Receipt = submitted.map_err(|_| late("the journal's queue is full", SUBMIT_TIME))??;
@@ -214,16 +203,16 @@ fn is_zero(number: &usize) -> bool {
 fn accepted(accepted: usize, is_batch: bool, rejected: &[Rejected]) -> Response {
     match is_batch {
         true => summary(StatusCode::OK, None, accepted, rejected),
-        // Dataverse looks at the status only.
+        // Who sends a single event, as Dataverse does, looks at the status only.
         false => empty(StatusCode::OK),
     }
 }
 
-fn all_rejected(is_batch: bool, rejected: &[Rejected]) -> Response {
+fn all_rejected(refusal: &'static str, is_batch: bool, rejected: &[Rejected]) -> Response {
     let is_foreign = rejected.iter().all(|one| one.reason == FORBIDDEN_ORGANIZATION);
     let (status, code) = match is_foreign {
         true => (StatusCode::FORBIDDEN, "forbidden-organization"),
-        false => (StatusCode::BAD_REQUEST, "not-a-context"),
+        false => (StatusCode::BAD_REQUEST, refusal),
     };
     match rejected {
         [only] if !is_batch => error(status, code, &only.reason),

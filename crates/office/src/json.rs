@@ -1,0 +1,177 @@
+//! Reading a record's members without building trees: a member stays a slice of the bytes until somebody asks for it.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::value::RawValue;
+use uuid::Uuid;
+
+/// How deep a member may be nested, so that every reader of JSON can read the record.
+const MAX_DEPTH: usize = 64;
+
+/// A text, borrowed where it has no escapes. (`Cow` itself always allocates inside of other types: serde's `borrow`
+/// reaches it only as a field of its own.)
+#[derive(Debug)]
+pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct TextVisitor;
+        impl<'de> Visitor<'de> for TextVisitor {
+            type Value = Cow<'de, str>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a text")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Cow::Borrowed(text))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Cow::Owned(text.to_owned()))
+            }
+        }
+        deserializer.deserialize_str(TextVisitor).map(Text)
+    }
+}
+
+/// The members of an object, in their order.
+pub(crate) struct Members<'a>(pub(crate) Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'de: 'a, 'a> Deserialize<'de> for Members<'a> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct MembersVisitor;
+        impl<'de> Visitor<'de> for MembersVisitor {
+            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members = Vec::with_capacity(32);
+                while let Some((name, value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    members.push((name.0, value));
+                }
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(MembersVisitor).map(Members)
+    }
+}
+
+/// Reads a value as `T`; `None` where it has another shape.
+pub(crate) fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
+    serde_json::from_str(value.get()).ok()
+}
+
+/// The text of a JSON string; `None` for other values.
+pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
+    value.get().starts_with('"').then(|| read::<Text<'_>>(value)).flatten().map(|text| text.0)
+}
+
+/// The GUID that a JSON string holds, unless it is the all-zero one, which stands for none.
+pub(crate) fn guid(value: &RawValue) -> Option<Uuid> {
+    Uuid::try_parse(&text(value)?).ok().filter(|id| !id.is_nil())
+}
+
+/// A whole number, also as a text or with an exponent: `20`, `"20"`, `"1e9"`.
+pub(crate) fn integer(value: &RawValue) -> Option<i32> {
+    /// No number that fits is written longer.
+    const MAX_LENGTH: usize = 32;
+    let text = text(value);
+    let digits = text.as_deref().unwrap_or(value.get());
+    if digits.len() > MAX_LENGTH {
+        return None;
+    }
+    digits.parse().ok().or_else(|| {
+        let number: f64 = digits.parse().ok()?;
+        let fits = number.fract() == 0.0 && (f64::from(i32::MIN)..=f64::from(i32::MAX)).contains(&number);
+        fits.then_some(number as i32)
+    })
+}
+
+/// Whether any reader of JSON can read the value: it is not nested too deep, its numbers are in the range of 64-bit
+/// ones, and its texts hold no halves of characters. (Skipping a value, as raw ones are, checks none of this.)
+pub(crate) fn is_readable(value: &RawValue) -> bool {
+    let json = value.get().as_bytes();
+    match json.first() {
+        Some(b't' | b'f' | b'n') => true,
+        Some(b'"') if !json.contains(&b'\\') => true,
+        _ => {
+            let mut deserializer = serde_json::Deserializer::from_str(value.get());
+            Readable { depth: MAX_DEPTH }.deserialize(&mut deserializer).is_ok()
+        }
+    }
+}
+
+/// Visits a value and all in it, and keeps nothing.
+#[derive(Clone, Copy)]
+struct Readable {
+    /// How many levels more are allowed.
+    depth: usize,
+}
+
+impl Readable {
+    fn inner<E: serde::de::Error>(self) -> Result<Self, E> {
+        let depth = self.depth.checked_sub(1).ok_or_else(|| E::custom("nested too deep"))?;
+        Ok(Self { depth })
+    }
+}
+
+impl<'de> DeserializeSeed<'de> for Readable {
+    type Value = ();
+
+    fn deserialize<D: Deserializer<'de>>(self, deserializer: D) -> Result<(), D::Error> {
+        deserializer.deserialize_any(self)
+    }
+}
+
+impl<'de> Visitor<'de> for Readable {
+    type Value = ();
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("any value")
+    }
+
+    fn visit_bool<E>(self, _: bool) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_i64<E>(self, _: i64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_u64<E>(self, _: u64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_f64<E>(self, _: f64) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_str<E>(self, _: &str) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_unit<E>(self) -> Result<(), E> {
+        Ok(())
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(self, mut seq: A) -> Result<(), A::Error> {
+        let inner = self.inner::<A::Error>()?;
+        while seq.next_element_seed(inner)?.is_some() {}
+        Ok(())
+    }
+
+    fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<(), A::Error> {
+        let inner = self.inner::<A::Error>()?;
+        while map.next_key::<Text<'de>>()?.is_some() {
+            map.next_value_seed(inner)?;
+        }
+        Ok(())
+    }
+}

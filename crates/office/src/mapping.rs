@@ -1,0 +1,267 @@
+//! From one record of the feed to one audit record.
+//!
+//! Members are known by name, in any case of letters. One whose value its key holds exactly goes there: a GUID, a time,
+//! a number (also one written as a text), a text. Every other one stays under `Extra` as it came, so also null, an empty
+//! text, the all-zero GUID (the key is left out then: it stands for none), and a value of an unexpected type. What says
+//! that something is not known ("Unknown" as UserId or EntityName) is kept: the platform says it, and readers look
+//! for it.
+//!
+//! | record | what is derived |
+//! |---|---|
+//! | all | ClientIP without the port, ClientPort; CreationTime without a zone is UTC. OrganizationId as given: in records of Dynamics 365 and of all other products it is what the product filled in, as a rule the Office tenant |
+//! | all | an Id that is no GUID gives a UUIDv5 of OrganizationId and Id; without any Id one of all members |
+//! | `CRM` (21) | Fields, Query, QueryResults and the other keys of Dynamics 365. `CrmDefaultActivity` becomes the SDK message, and stays in `Extra.OfficeOperation` |
+//! | admin centre (256) | from PropertyCollection what the record's own members leave open: Operation, UserId, UserKey, ClientIP, UserAgent; `Extra.EnvironmentId`, `Extra.TenantId`; `Extra.AdminEvent`, the specification's row |
+//! | sign-ins (8, 15) to Dynamics 365 | Operation and Message `UserSignIn`, EntityName `authentication`; the operation stays in `Extra.OfficeOperation`. A failed one has ResultStatus `Failed`, and Office's word (which is about the HTTP request) in `Extra.OfficeResultStatus` |
+//! | of an unknown type | what fits; the whole record in `Extra.Raw` instead of its members |
+//! | odd: names a member twice, has more than 256, or holds what many readers of JSON refuse | what fits; the whole record as a text in `Extra.Raw` |
+
+use std::borrow::Cow;
+
+use actlog_core::{AuditRecord, Extra, Json, RECORD_TYPE_CRM, Timestamp, WORKLOAD_CRM};
+use serde_json::value::RawValue;
+use uuid::{Uuid, uuid};
+
+use crate::json::{self, Members};
+use crate::products::{Derived, admin_center, dynamics, sign_in};
+use crate::record_types::{ENTRA, ENTRA_SIGN_IN, POWER_PLATFORM_ADMINISTRATION, record_type_name};
+use crate::values;
+
+/// Bytes of the longest record that is read. Office itself limits most products' records to 3 KB.
+pub const MAX_RECORD: usize = 4 << 20;
+
+/// Members of one record that are looked at one by one.
+const MAX_MEMBERS: usize = 256;
+/// Namespace of the Ids of records whose own Id is no GUID. Changing it would make every such event a new one.
+const NAMESPACE: Uuid = uuid!("6f1c4a52-0d3b-5b7e-8a39-4f1de2c96b08");
+/// What stands where nothing tells it, as in Microsoft's own records.
+const UNKNOWN: &str = "Unknown";
+
+/// What is known of a record beside its bytes.
+#[derive(Clone, Copy, Debug)]
+pub struct Envelope<'a> {
+    /// The content type that it came under, one of [`CONTENT_TYPES`](crate::CONTENT_TYPES).
+    pub content_type: Option<&'a str>,
+    /// When it was received. It stands for the event's time where the record has none.
+    pub received: Timestamp,
+}
+
+/// Why bytes are no record.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum OfficeError {
+    /// Longer than [`MAX_RECORD`].
+    #[error("the record has {bytes} bytes, more than the {MAX_RECORD} that are read")]
+    TooLarge {
+        /// Its length.
+        bytes: usize,
+    },
+    /// Not a JSON object in UTF-8.
+    #[error("it is not a record: {reason}")]
+    NotARecord {
+        /// What is wrong, and where.
+        reason: String,
+    },
+}
+
+macro_rules! keys {
+    ($($key:ident),* $(,)?) => {
+        /// The members that have keys of their own in the audit record.
+        #[derive(Clone, Copy, Debug)]
+        pub(crate) enum Key { $($key),* }
+
+        impl Key {
+            const ALL: &[(&str, Self)] = &[$((stringify!($key), Self::$key)),*];
+        }
+    };
+}
+keys! {
+    Id, RecordType, Version, Workload, CreationTime, Operation, OrganizationId, UserId, UserKey, UserType, ClientIP,
+    ResultStatus, CorrelationId, ItemType, UserAgent, ObjectId,
+    // Those of Dynamics 365 alone.
+    Message, CrmOrganizationUniqueName, UserUpn, SystemUserId, InstanceUrl, ItemUrl, EntityId, EntityName, Fields, Query,
+    QueryResults, ServiceName, ServiceContextId, ServiceContextIdType, PrimaryFieldValue, AppName,
+}
+
+impl Key {
+    /// The member's name as Office spells it.
+    fn name(self) -> &'static str {
+        Self::ALL[self as usize].0
+    }
+
+    fn of(name: &str) -> Option<Self> {
+        Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, key)| *key)
+    }
+}
+
+/// Maps one record in JSON to its audit record, which borrows from the bytes what it can. The policy's keys and Source
+/// are left to the emitter.
+///
+/// # Errors
+/// When the bytes are no JSON object in UTF-8, or are too many.
+pub fn from_office<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<AuditRecord<'a>, OfficeError> {
+    if raw.len() > MAX_RECORD {
+        return Err(OfficeError::TooLarge { bytes: raw.len() });
+    }
+    let raw = raw.strip_prefix(b"\xEF\xBB\xBF").unwrap_or(raw).trim_ascii();
+    let json = std::str::from_utf8(raw).map_err(|error| OfficeError::NotARecord {
+        reason: format!("it is not UTF-8 at byte {}", error.valid_up_to()),
+    })?;
+    let Members(members) =
+        serde_json::from_str(json).map_err(|error| OfficeError::NotARecord { reason: error.to_string() })?;
+    let mut reader = Reader::new(members);
+    let mut record = AuditRecord {
+        id: reader.id(),
+        record_type: reader.integer(Key::RecordType).unwrap_or_default(),
+        version: reader.integer(Key::Version).unwrap_or(1),
+        creation_time: reader.time(Key::CreationTime).unwrap_or(envelope.received),
+        organization_id: reader.guid(Key::OrganizationId),
+        user_id: reader.text(Key::UserId),
+        user_key: reader.text(Key::UserKey),
+        user_type: reader.integer(Key::UserType),
+        result_status: reader.text(Key::ResultStatus),
+        correlation_id: reader.guid(Key::CorrelationId),
+        item_type: reader.text(Key::ItemType),
+        user_agent: reader.text(Key::UserAgent),
+        object_id: reader.text(Key::ObjectId),
+        content_type: envelope.content_type.map(Cow::Borrowed),
+        collected_time: Some(envelope.received),
+        ..AuditRecord::default()
+    };
+    values::set_address(&mut record, reader.text(Key::ClientIP));
+    record.workload = reader.text(Key::Workload).unwrap_or_else(|| workload_of(record.record_type).into());
+    let operation = reader.text(Key::Operation);
+    let mut derived = Derived::default();
+    let operation = match record.record_type {
+        RECORD_TYPE_CRM => dynamics(&mut record, &mut reader, operation, &mut derived),
+        POWER_PLATFORM_ADMINISTRATION => admin_center(&mut record, &reader, operation, &mut derived),
+        ENTRA | ENTRA_SIGN_IN => sign_in(&mut record, &reader, operation, &mut derived),
+        _ => operation,
+    };
+    record.operation = operation.unwrap_or(Cow::Borrowed(UNKNOWN));
+    record.extra = reader.into_extra(json, record_type_name(record.record_type).is_some());
+    derived.add_to(&mut record.extra);
+    Ok(record)
+}
+
+/// The product where the record doesn't name it.
+fn workload_of(record_type: i32) -> &'static str {
+    match record_type {
+        RECORD_TYPE_CRM => WORKLOAD_CRM,
+        ENTRA | ENTRA_SIGN_IN => "AzureActiveDirectory",
+        _ => UNKNOWN,
+    }
+}
+
+/// The members of one record: each is read into the key that holds it, or left for Extra.
+pub(crate) struct Reader<'a> {
+    /// By [`Key`]; each is taken out when it is read.
+    known: [Option<&'a RawValue>; Key::ALL.len()],
+    left: Vec<(Cow<'a, str>, &'a RawValue)>,
+    /// Whether the record can't be taken apart and put together again.
+    is_odd: bool,
+}
+
+impl<'a> Reader<'a> {
+    fn new(members: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
+        let mut reader = Self { known: [None; Key::ALL.len()], left: Vec::with_capacity(members.len()), is_odd: false };
+        for (name, value) in members {
+            match Key::of(&name).map(|key| &mut reader.known[key as usize]) {
+                Some(empty @ None) => *empty = Some(value),
+                Some(Some(_)) => reader.is_odd = true,
+                None if reader.left.len() == MAX_MEMBERS => reader.is_odd = true,
+                None => {
+                    reader.is_odd |= Derived::OWN.contains(&name.as_ref());
+                    reader.left.push((name, value));
+                }
+            }
+        }
+        reader
+    }
+
+    /// What `read` makes of a member; what it does not hold exactly is left as well.
+    fn take<T>(&mut self, key: Key, read: impl FnOnce(&'a RawValue) -> Option<(T, bool)>) -> Option<T> {
+        let value = self.known[key as usize].take()?;
+        let (read, is_exact) = read(value).map_or((None, false), |(read, is_exact)| (Some(read), is_exact));
+        if !is_exact {
+            self.left.push((Cow::Borrowed(key.name()), value));
+        }
+        read
+    }
+
+    /// A text that says something.
+    pub(crate) fn text(&mut self, key: Key) -> Option<Cow<'a, str>> {
+        self.take(key, |value| json::text(value).filter(|text| !text.is_empty()).map(|text| (text, true)))
+    }
+
+    pub(crate) fn guid(&mut self, key: Key) -> Option<Uuid> {
+        self.take(key, |value| json::guid(value).map(|id| (id, true)))
+    }
+
+    fn integer(&mut self, key: Key) -> Option<i32> {
+        self.take(key, |value| json::integer(value).map(|number| (number, true)))
+    }
+
+    fn time(&mut self, key: Key) -> Option<Timestamp> {
+        self.take(key, |value| values::time(&json::text(value)?))
+    }
+
+    pub(crate) fn list<T>(&mut self, key: Key, read: impl FnOnce(&'a RawValue) -> (Vec<T>, bool)) -> Vec<T> {
+        self.take(key, |value| Some(read(value))).unwrap_or_default()
+    }
+
+    /// A member that has no key of its own.
+    pub(crate) fn other(&self, name: &str) -> Option<&'a RawValue> {
+        self.left.iter().find(|(present, _)| present.eq_ignore_ascii_case(name)).map(|(_, value)| *value)
+    }
+
+    /// The native Id, or a UUIDv5. To be read first: without an Id the others identify the record.
+    fn id(&mut self) -> Uuid {
+        let native = self.known[Key::Id as usize];
+        if let Some(id) = self.guid(Key::Id) {
+            return id;
+        }
+        let says_nothing = |value: &RawValue| {
+            let text = json::text(value);
+            value.get() == "null"
+                || text.is_some_and(|text| text.is_empty() || Uuid::try_parse(&text) == Ok(Uuid::nil()))
+        };
+        let name = match native.filter(|native| !says_nothing(native)) {
+            Some(native) => {
+                let organization = self.known[Key::OrganizationId as usize].map_or("", RawValue::get);
+                // Zero bytes don't occur in JSON, so that no two lists of parts give the same name.
+                format!("{organization}\0{native}")
+            }
+            // In an order of our own, since the order of members differs from one delivery to the next.
+            None => {
+                let known = Key::ALL.iter().filter_map(|(name, key)| Some((*name, self.known[*key as usize]?)));
+                let mut all: Vec<_> =
+                    self.left.iter().map(|(name, value)| (name.as_ref(), *value)).chain(known).collect();
+                all.sort_by_key(|(name, value)| (*name, value.get()));
+                all.iter().map(|(name, value)| format!("{name}\0{value}\0")).collect()
+            }
+        };
+        Uuid::new_v5(&NAMESPACE, name.as_bytes())
+    }
+
+    /// All that is left, member by member; or the whole record as `Raw`, where its type is not known or it is odd.
+    fn into_extra(mut self, json: &'a str, is_known_type: bool) -> Extra<'a> {
+        let remaining =
+            Key::ALL.iter().filter_map(|(name, key)| Some((Cow::Borrowed(*name), self.known[*key as usize]?)));
+        self.left.extend(remaining);
+        let mut members = Extra::default();
+        let mut is_odd = self.is_odd;
+        for (name, value) in self.left {
+            is_odd = is_odd || !json::is_readable(value) || members.get(&name).is_some();
+            members.insert(name, Json::raw(value));
+        }
+        if !is_odd && is_known_type {
+            return members;
+        }
+        // The members could be read, so the whole can.
+        let whole = serde_json::from_str(json).ok().filter(|_| !is_odd).map(Json::raw);
+        let mut extra = Extra::default();
+        extra.insert("Raw", whole.unwrap_or_else(|| Json::from(json)));
+        extra
+    }
+}
