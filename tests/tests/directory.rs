@@ -47,7 +47,7 @@ async fn record(audit: &Path, number: u128) -> Value {
     found.unwrap()
 }
 
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread")]
 async fn records_show_who_it_was_while_dataverse_answers_and_when_it_does_not() {
     let server = DataverseServer::start().await;
     let ann = server.insert(

@@ -6,6 +6,7 @@
 mod bench;
 mod ci;
 mod command;
+mod coverage;
 mod docs;
 mod fuzz;
 mod new_plugin;

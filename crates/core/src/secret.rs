@@ -1,10 +1,11 @@
 //! Secrets: kept out of logs, errors, metrics and exports by their type.
 
+use std::borrow::Cow;
 use std::fmt;
 use std::path::{Path, PathBuf};
 
 use schemars::JsonSchema;
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize, de};
 
 use crate::config::ConfigError;
 
@@ -31,7 +32,7 @@ impl fmt::Debug for Secret {
 }
 
 /// Where a secret is: `{ file = "…" }` or `{ env = "…" }`. Never the secret itself.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, JsonSchema)]
 #[serde(rename_all = "lowercase", deny_unknown_fields)]
 pub enum SecretReference {
     /// A file that holds the secret; white space around it is dropped. Relative paths are seen from the configuration
@@ -73,13 +74,88 @@ impl SecretReference {
     }
 }
 
+/// By hand: where somebody has put a secret itself, a derived implementation would quote it in its error.
+impl<'de> Deserialize<'de> for SecretReference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Visitor;
+        impl<'de> de::Visitor<'de> for Visitor {
+            type Value = SecretReference;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("{ file = \"…\" } or { env = \"…\" }")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, mut map: A) -> Result<SecretReference, A::Error> {
+                let reference = match map.next_key::<Cow<'_, str>>()?.as_deref() {
+                    Some("file") => SecretReference::File(map.next_value()?),
+                    Some("env") => SecretReference::Env(map.next_value()?),
+                    Some(other) => return Err(de::Error::unknown_field(other, &["file", "env"])),
+                    None => return Err(de::Error::custom("a secret is missing: { file = \"…\" } or { env = \"…\" }")),
+                };
+                match map.next_key::<Cow<'_, str>>()?.as_deref() {
+                    None => Ok(reference),
+                    Some("file" | "env") => Err(de::Error::custom("a secret is in one place: either file or env")),
+                    Some(other) => Err(de::Error::unknown_field(other, &["file", "env"])),
+                }
+            }
+
+            fn visit_str<E: de::Error>(self, _: &str) -> Result<SecretReference, E> {
+                Err(itself())
+            }
+
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<SecretReference, E> {
+                Err(itself())
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<SecretReference, E> {
+                Err(itself())
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<SecretReference, E> {
+                Err(itself())
+            }
+        }
+        deserializer.deserialize_any(Visitor)
+    }
+}
+
+/// The error where the secret itself is found; it must not be repeated.
+fn itself<E: de::Error>() -> E {
+    E::custom("a secret itself does not belong in a configuration; write { file = \"…\" } or { env = \"…\" }")
+}
+
 #[cfg(test)]
 mod tests {
+    use serde_json::json;
+
     use super::*;
 
     #[test]
     fn a_secret_does_not_show_in_debug_output() {
         assert!(!format!("{:?}", Secret::new("hunter2")).contains("hunter2"));
+    }
+
+    #[test]
+    fn a_secret_is_named_by_its_place_and_never_quoted_where_it_stands_itself() {
+        let read = |value: serde_json::Value| crate::config::deserialize::<SecretReference>(value);
+        let file = SecretReference::File("key".into());
+        assert_eq!(read(json!({ "file": "key" })), Ok(file.clone()));
+        assert_eq!(read(json!({ "env": "KEY" })), Ok(SecretReference::Env("KEY".into())));
+        assert_eq!(read(serde_json::to_value(&file).unwrap()), Ok(file));
+        for itself in [json!("hunter2"), json!(4711), json!(-4711), json!(47.11)] {
+            let error = read(itself).unwrap_err().to_string();
+            assert!(error.contains("{ file = ") && !error.contains("hunter2") && !error.contains("47"), "{error}");
+        }
+        for (wrong, reason) in [
+            (json!({}), "missing"),
+            (json!({ "file": "a", "env": "B" }), "either file or env"),
+            (json!({ "path": "a" }), "`path`"),
+            (json!({ "file": "a", "path": "b" }), "`path`"),
+            (json!([]), "{ file = "),
+        ] {
+            let error = read(wrong).unwrap_err().to_string();
+            assert!(error.contains(reason), "{reason}: {error}");
+        }
     }
 
     #[test]

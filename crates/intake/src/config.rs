@@ -15,7 +15,7 @@ use crate::keys::{OneOrMany, OneOrManySchema};
 const MAXIMUM_BATCH: u64 = 16 << 20;
 
 /// The keys of every intake. Exactly one of `listen`, `path` and `stdin` says where events come from.
-#[derive(Clone, Debug, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, JsonSchema)]
 #[schemars(default)]
 pub struct IntakeKeys {
     /// Take HTTP posts at this address and port, on any path: `127.0.0.1:7071`, `[::]:443`.

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use csv_core::{ReadRecordResult, Reader, ReaderBuilder, Terminator};
 
+use crate::cutter::too_long;
 use crate::divide::{Element, Elements, Rejected};
 
 /// Most columns.
@@ -52,17 +53,27 @@ impl Header {
     }
 }
 
-/// The rows behind `start` as elements. `lines_before` are the line ends of the input in front of `text`.
-pub(crate) fn rows<'a>(text: &[u8], start: usize, lines_before: u64, header: &Header) -> Elements<'a> {
+/// The rows behind `start` as elements. `lines_before` are the line ends of the input in front of `text`, and `longest`
+/// is what a row may have in bytes.
+pub(crate) fn rows<'a>(text: &[u8], start: usize, lines_before: u64, longest: usize, header: &Header) -> Elements<'a> {
     let mut elements = Elements { is_batch: true, ..Elements::default() };
     let mut parser = Parser::default();
     let mut room = (text.len() - start).saturating_mul(LARGEST_GROWTH.0).saturating_add(LARGEST_GROWTH.1);
     let mut line = lines_before + count_lines(&text[..start]) + 1;
     let mut at = start;
     while at < text.len() {
-        let end = RowEnds::default().next_in(&text[at..]).map_or(text.len(), |length| at + length);
+        let mut ends = RowEnds::default();
+        let end = ends.next_in(&text[at..]).map_or(text.len(), |length| at + length);
+        let is_open = ends == RowEnds::Quoted;
+        // The line alone is at fault; those behind it are rows of their own.
+        let end = if is_open { memchr::memchr(b'\n', &text[at..]).map_or(end, |length| at + length + 1) } else { end };
         let (row, place) = (&text[at..end], at..end);
-        match object(header, &mut parser, row, room) {
+        let json = match row.len() > longest {
+            _ if is_open => Some(Err("a quote is not closed".to_owned())),
+            true => Some(Err(too_long(row.len() as u64, longest))),
+            false => object(header, &mut parser, row, room),
+        };
+        match json {
             None => {}
             Some(Ok(json)) => {
                 room -= json.len();
@@ -160,7 +171,7 @@ impl Parser {
 
 /// Finds where rows end: at line ends outside of quotes. Quotes count as `csv_core` counts them: a value is quoted when
 /// it begins with a quote.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) enum RowEnds {
     /// At the beginning of a value.
     #[default]
@@ -198,6 +209,7 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
+    use crate::cutter::too_long;
     use crate::divide::{Form, divide};
 
     type Lines = Vec<(u64, String)>;
@@ -217,13 +229,13 @@ mod tests {
             [(2, r#"{"A":"1","B \"b\"":"two\nlines, \"quoted\"","C":"3"}"#.to_owned()), (5, r#"{"C":"x"}"#.to_owned())]
         );
         assert!(refused.is_empty());
-        assert_eq!(texts(b"A,B\n1,\"2").0, [(2, r#"{"A":"1","B":"2"}"#.to_owned())]);
+        assert_eq!(texts(b"A,B\n1,\"2\"").0, [(2, r#"{"A":"1","B":"2"}"#.to_owned())]);
     }
 
     #[test]
     fn a_row_that_does_not_fit_the_header_is_refused_and_its_neighbours_are_not() {
-        let (list, refused) = texts(b"A,B\n1,2\n1\n1,2,3\n\xFF,2\n5,6\n");
-        assert_eq!(list.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 6]);
+        let (list, refused) = texts(b"A,B\n1,2\n1\n1,2,3\n\xFF,2\n5,6\n7,\"8\n9,0\n");
+        assert_eq!(list.iter().map(|(line, _)| *line).collect::<Vec<_>>(), [2, 6, 8]);
         let reasons: Vec<_> = refused.iter().map(|(line, reason)| (*line, reason.as_str())).collect();
         assert_eq!(
             reasons,
@@ -231,6 +243,7 @@ mod tests {
                 (3, "the row has 1 columns, and the header has 2"),
                 (4, "the row has 3 columns, and the header has 2"),
                 (5, "column 1 is not UTF-8"),
+                (7, "a quote is not closed"),
             ]
         );
     }

@@ -90,7 +90,11 @@ impl Cutter {
                 return Ok(self.last());
             }
             if self.pending.len() > self.settings.max_line {
-                return self.overlong().map(Some);
+                // A line end in it stands between quotes. A quote that is not closed must not swallow what follows.
+                match memchr::memchr(b'\n', &self.pending) {
+                    Some(end) => break end + 1,
+                    None => return self.overlong().map(Some),
+                }
             }
             self.read_more(STEP)?;
         };

@@ -112,7 +112,7 @@ pub fn divide(body: &[u8], form: Form) -> Result<Elements<'_>, String> {
         }
         Form::Csv => {
             let (header, start) = Header::read(body)?;
-            elements = rows(body, start, 0, &header);
+            elements = rows(body, start, 0, usize::MAX, &header);
             if elements.list.len() + elements.refused.len() > MAXIMUM_ELEMENTS {
                 return Err(too_many());
             }

@@ -107,7 +107,7 @@ impl<F: Format> Mapper<F> {
     fn map(&self, chunk: &Chunk) -> Result<Mapped, EmitError> {
         let elements = match &chunk.header {
             None => self.divide_lines(chunk),
-            Some(header) => rows(&chunk.data, 0, chunk.lines_before, header),
+            Some(header) => rows(&chunk.data, 0, chunk.lines_before, self.settings.max_line, header),
         };
         let envelope = self.format.envelope(Arrival { received: self.clock.now(), head: None, is_batch: true });
         let accept = |_: &AuditRecord<'_>| Ok(());

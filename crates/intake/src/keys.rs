@@ -133,6 +133,14 @@ impl<'de, T: Deserialize<'de>> Deserialize<'de> for OneOrMany<T> {
                 Ok(vec![T::deserialize(de::value::StrDeserializer::new(text))?])
             }
 
+            fn visit_i64<E: de::Error>(self, number: i64) -> Result<Vec<T>, E> {
+                Ok(vec![T::deserialize(de::value::I64Deserializer::new(number))?])
+            }
+
+            fn visit_u64<E: de::Error>(self, number: u64) -> Result<Vec<T>, E> {
+                Ok(vec![T::deserialize(de::value::U64Deserializer::new(number))?])
+            }
+
             fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Vec<T>, A::Error> {
                 Ok(vec![T::deserialize(MapAccessDeserializer::new(map))?])
             }

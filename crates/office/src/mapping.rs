@@ -6,15 +6,21 @@
 //! that something is not known ("Unknown" as UserId or EntityName) is kept: the platform says it, and readers look
 //! for it.
 //!
-//! | record | what is derived |
-//! |---|---|
-//! | all | ClientIP without the port, ClientPort; CreationTime without a zone is UTC. OrganizationId as given: in records of Dynamics 365 and of all other products it is what the product filled in, as a rule the Office tenant |
-//! | all | an Id that is no GUID gives a UUIDv5 of OrganizationId and Id; without any Id one of all members |
-//! | `CRM` (21) | Fields, Query, QueryResults and the other keys of Dynamics 365. `CrmDefaultActivity` becomes the SDK message, and stays in `Extra.OfficeOperation` |
-//! | admin centre (256) | from PropertyCollection what the record's own members leave open: Operation, UserId, UserKey, ClientIP, UserAgent; `Extra.EnvironmentId`, `Extra.TenantId`; `Extra.AdminEvent`, the specification's row |
-//! | sign-ins (8, 15) to Dynamics 365 | Operation and Message `UserSignIn`, EntityName `authentication`; the operation stays in `Extra.OfficeOperation`. A failed one has ResultStatus `Failed`, and Office's word (which is about the HTTP request) in `Extra.OfficeResultStatus` |
-//! | of an unknown type | what fits; the whole record in `Extra.Raw` instead of its members |
-//! | odd: names a member twice, has more than 256, or holds what many readers of JSON refuse | what fits; the whole record as a text in `Extra.Raw` |
+//! What is derived, by record:
+//! - All: ClientIP without the port, and ClientPort. CreationTime without a zone is UTC. OrganizationId as given: it is
+//!   what the product filled in, as a rule the Office tenant. An Id that is no GUID gives a UUIDv5 of OrganizationId and
+//!   Id; without any Id it is one of all members.
+//! - Dynamics 365 (type 21): Fields, Query, QueryResults and its other keys. Operation `CrmDefaultActivity`, which it
+//!   writes in all its records, becomes the SDK message, and is kept in `Extra.OfficeOperation`.
+//! - Power Platform admin centre (256): from PropertyCollection the Operation, and what the record's own members leave
+//!   open of UserId, UserKey, ClientIP and UserAgent. `Extra.EnvironmentId`, `Extra.TenantId`, and `Extra.AdminEvent`: the
+//!   specification's row. Another Operation of the record's own is kept in `Extra.OfficeOperation`.
+//! - Sign-ins to Dynamics 365 (15, 8): Operation and Message are `UserSignIn`, EntityName is `authentication`, and the
+//!   operation is kept in `Extra.OfficeOperation`. A failed one has ResultStatus `Failed`, and Office's word in
+//!   `Extra.OfficeResultStatus`.
+//! - Of an unknown type: what fits, and the whole record in `Extra.Raw` instead of its members.
+//! - Odd (names a member twice, has more than 256, or holds what many readers of JSON refuse: deep nesting, numbers out of
+//!   range, halves of characters): what fits, and the whole record as a text in `Extra.Raw`.
 
 use std::borrow::Cow;
 
@@ -68,9 +74,9 @@ macro_rules! keys {
     ($($key:ident),* $(,)?) => {
         /// The members that have keys of their own in the audit record.
         #[derive(Clone, Copy, Debug)]
-        pub(crate) enum Key { $($key),* }
+        pub(crate) enum Member { $($key),* }
 
-        impl Key {
+        impl Member {
             const ALL: &[(&str, Self)] = &[$((stringify!($key), Self::$key)),*];
         }
     };
@@ -83,7 +89,7 @@ keys! {
     QueryResults, ServiceName, ServiceContextId, ServiceContextIdType, PrimaryFieldValue, AppName,
 }
 
-impl Key {
+impl Member {
     /// The member's name as Office spells it.
     fn name(self) -> &'static str {
         Self::ALL[self as usize].0
@@ -112,25 +118,25 @@ pub fn from_office<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<AuditRe
     let mut reader = Reader::new(members);
     let mut record = AuditRecord {
         id: reader.id(),
-        record_type: reader.integer(Key::RecordType).unwrap_or_default(),
-        version: reader.integer(Key::Version).unwrap_or(1),
-        creation_time: reader.time(Key::CreationTime).unwrap_or(envelope.received),
-        organization_id: reader.guid(Key::OrganizationId),
-        user_id: reader.text(Key::UserId),
-        user_key: reader.text(Key::UserKey),
-        user_type: reader.integer(Key::UserType),
-        result_status: reader.text(Key::ResultStatus),
-        correlation_id: reader.guid(Key::CorrelationId),
-        item_type: reader.text(Key::ItemType),
-        user_agent: reader.text(Key::UserAgent),
-        object_id: reader.text(Key::ObjectId),
+        record_type: reader.integer(Member::RecordType).unwrap_or_default(),
+        version: reader.integer(Member::Version).unwrap_or(1),
+        creation_time: reader.time(Member::CreationTime).unwrap_or(envelope.received),
+        organization_id: reader.guid(Member::OrganizationId),
+        user_id: reader.text(Member::UserId),
+        user_key: reader.text(Member::UserKey),
+        user_type: reader.integer(Member::UserType),
+        result_status: reader.text(Member::ResultStatus),
+        correlation_id: reader.guid(Member::CorrelationId),
+        item_type: reader.text(Member::ItemType),
+        user_agent: reader.text(Member::UserAgent),
+        object_id: reader.text(Member::ObjectId),
         content_type: envelope.content_type.map(Cow::Borrowed),
         collected_time: Some(envelope.received),
         ..AuditRecord::default()
     };
-    values::set_address(&mut record, reader.text(Key::ClientIP));
-    record.workload = reader.text(Key::Workload).unwrap_or_else(|| workload_of(record.record_type).into());
-    let operation = reader.text(Key::Operation);
+    values::set_address(&mut record, reader.text(Member::ClientIP));
+    record.workload = reader.text(Member::Workload).unwrap_or_else(|| workload_of(record.record_type).into());
+    let operation = reader.text(Member::Operation);
     let mut derived = Derived::default();
     let operation = match record.record_type {
         RECORD_TYPE_CRM => dynamics(&mut record, &mut reader, operation, &mut derived),
@@ -155,8 +161,8 @@ fn workload_of(record_type: i32) -> &'static str {
 
 /// The members of one record: each is read into the key that holds it, or left for Extra.
 pub(crate) struct Reader<'a> {
-    /// By [`Key`]; each is taken out when it is read.
-    known: [Option<&'a RawValue>; Key::ALL.len()],
+    /// By [`Member`]; each is taken out when it is read.
+    known: [Option<&'a RawValue>; Member::ALL.len()],
     left: Vec<(Cow<'a, str>, &'a RawValue)>,
     /// Whether the record can't be taken apart and put together again.
     is_odd: bool,
@@ -164,9 +170,10 @@ pub(crate) struct Reader<'a> {
 
 impl<'a> Reader<'a> {
     fn new(members: Vec<(Cow<'a, str>, &'a RawValue)>) -> Self {
-        let mut reader = Self { known: [None; Key::ALL.len()], left: Vec::with_capacity(members.len()), is_odd: false };
+        let mut reader =
+            Self { known: [None; Member::ALL.len()], left: Vec::with_capacity(members.len()), is_odd: false };
         for (name, value) in members {
-            match Key::of(&name).map(|key| &mut reader.known[key as usize]) {
+            match Member::of(&name).map(|member| &mut reader.known[member as usize]) {
                 Some(empty @ None) => *empty = Some(value),
                 Some(Some(_)) => reader.is_odd = true,
                 None if reader.left.len() == MAX_MEMBERS => reader.is_odd = true,
@@ -180,34 +187,34 @@ impl<'a> Reader<'a> {
     }
 
     /// What `read` makes of a member; what it does not hold exactly is left as well.
-    fn take<T>(&mut self, key: Key, read: impl FnOnce(&'a RawValue) -> Option<(T, bool)>) -> Option<T> {
-        let value = self.known[key as usize].take()?;
+    fn take<T>(&mut self, member: Member, read: impl FnOnce(&'a RawValue) -> Option<(T, bool)>) -> Option<T> {
+        let value = self.known[member as usize].take()?;
         let (read, is_exact) = read(value).map_or((None, false), |(read, is_exact)| (Some(read), is_exact));
         if !is_exact {
-            self.left.push((Cow::Borrowed(key.name()), value));
+            self.left.push((Cow::Borrowed(member.name()), value));
         }
         read
     }
 
     /// A text that says something.
-    pub(crate) fn text(&mut self, key: Key) -> Option<Cow<'a, str>> {
-        self.take(key, |value| json::text(value).filter(|text| !text.is_empty()).map(|text| (text, true)))
+    pub(crate) fn text(&mut self, member: Member) -> Option<Cow<'a, str>> {
+        self.take(member, |value| json::text(value).filter(|text| !text.is_empty()).map(|text| (text, true)))
     }
 
-    pub(crate) fn guid(&mut self, key: Key) -> Option<Uuid> {
-        self.take(key, |value| json::guid(value).map(|id| (id, true)))
+    pub(crate) fn guid(&mut self, member: Member) -> Option<Uuid> {
+        self.take(member, |value| json::guid(value).map(|id| (id, true)))
     }
 
-    fn integer(&mut self, key: Key) -> Option<i32> {
-        self.take(key, |value| json::integer(value).map(|number| (number, true)))
+    fn integer(&mut self, member: Member) -> Option<i32> {
+        self.take(member, |value| json::integer(value).map(|number| (number, true)))
     }
 
-    fn time(&mut self, key: Key) -> Option<Timestamp> {
-        self.take(key, |value| values::time(&json::text(value)?))
+    fn time(&mut self, member: Member) -> Option<Timestamp> {
+        self.take(member, |value| values::time(&json::text(value)?))
     }
 
-    pub(crate) fn list<T>(&mut self, key: Key, read: impl FnOnce(&'a RawValue) -> (Vec<T>, bool)) -> Vec<T> {
-        self.take(key, |value| Some(read(value))).unwrap_or_default()
+    pub(crate) fn list<T>(&mut self, member: Member, read: impl FnOnce(&'a RawValue) -> (Vec<T>, bool)) -> Vec<T> {
+        self.take(member, |value| Some(read(value))).unwrap_or_default()
     }
 
     /// A member that has no key of its own.
@@ -217,8 +224,8 @@ impl<'a> Reader<'a> {
 
     /// The native Id, or a UUIDv5. To be read first: without an Id the others identify the record.
     fn id(&mut self) -> Uuid {
-        let native = self.known[Key::Id as usize];
-        if let Some(id) = self.guid(Key::Id) {
+        let native = self.known[Member::Id as usize];
+        if let Some(id) = self.guid(Member::Id) {
             return id;
         }
         let says_nothing = |value: &RawValue| {
@@ -228,13 +235,14 @@ impl<'a> Reader<'a> {
         };
         let name = match native.filter(|native| !says_nothing(native)) {
             Some(native) => {
-                let organization = self.known[Key::OrganizationId as usize].map_or("", RawValue::get);
+                let organization = self.known[Member::OrganizationId as usize].map_or("", RawValue::get);
                 // Zero bytes don't occur in JSON, so that no two lists of parts give the same name.
                 format!("{organization}\0{native}")
             }
             // In an order of our own, since the order of members differs from one delivery to the next.
             None => {
-                let known = Key::ALL.iter().filter_map(|(name, key)| Some((*name, self.known[*key as usize]?)));
+                let known =
+                    Member::ALL.iter().filter_map(|(name, member)| Some((*name, self.known[*member as usize]?)));
                 let mut all: Vec<_> =
                     self.left.iter().map(|(name, value)| (name.as_ref(), *value)).chain(known).collect();
                 all.sort_by_key(|(name, value)| (*name, value.get()));
@@ -247,7 +255,7 @@ impl<'a> Reader<'a> {
     /// All that is left, member by member; or the whole record as `Raw`, where its type is not known or it is odd.
     fn into_extra(mut self, json: &'a str, is_known_type: bool) -> Extra<'a> {
         let remaining =
-            Key::ALL.iter().filter_map(|(name, key)| Some((Cow::Borrowed(*name), self.known[*key as usize]?)));
+            Member::ALL.iter().filter_map(|(name, member)| Some((Cow::Borrowed(*name), self.known[*member as usize]?)));
         self.left.extend(remaining);
         let mut members = Extra::default();
         let mut is_odd = self.is_odd;

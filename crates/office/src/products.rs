@@ -9,7 +9,7 @@ use uuid::{Uuid, uuid};
 
 use crate::admin::admin_event;
 use crate::json;
-use crate::mapping::{Key, Reader};
+use crate::mapping::{Member, Reader};
 use crate::values;
 
 /// The application (and resource) in Entra that users of Dynamics 365 sign in to: Dataverse.
@@ -51,22 +51,22 @@ pub(crate) fn dynamics<'a>(
     operation: Option<Cow<'a, str>>,
     derived: &mut Derived<'a>,
 ) -> Option<Cow<'a, str>> {
-    record.message = reader.text(Key::Message);
-    record.crm_organization_unique_name = reader.text(Key::CrmOrganizationUniqueName);
-    record.user_upn = reader.text(Key::UserUpn);
-    record.system_user_id = reader.guid(Key::SystemUserId);
-    record.instance_url = reader.text(Key::InstanceUrl);
-    record.item_url = reader.text(Key::ItemUrl);
-    record.entity_id = reader.guid(Key::EntityId);
-    record.entity_name = reader.text(Key::EntityName);
-    record.fields = reader.list(Key::Fields, values::fields);
-    record.query = reader.text(Key::Query);
-    record.query_results = reader.list(Key::QueryResults, values::ids);
-    record.service_name = reader.text(Key::ServiceName);
-    record.service_context_id = reader.text(Key::ServiceContextId);
-    record.service_context_id_type = reader.text(Key::ServiceContextIdType);
-    record.primary_field_value = reader.text(Key::PrimaryFieldValue);
-    record.app_name = reader.text(Key::AppName);
+    record.message = reader.text(Member::Message);
+    record.crm_organization_unique_name = reader.text(Member::CrmOrganizationUniqueName);
+    record.user_upn = reader.text(Member::UserUpn);
+    record.system_user_id = reader.guid(Member::SystemUserId);
+    record.instance_url = reader.text(Member::InstanceUrl);
+    record.item_url = reader.text(Member::ItemUrl);
+    record.entity_id = reader.guid(Member::EntityId);
+    record.entity_name = reader.text(Member::EntityName);
+    record.fields = reader.list(Member::Fields, values::fields);
+    record.query = reader.text(Member::Query);
+    record.query_results = reader.list(Member::QueryResults, values::ids);
+    record.service_name = reader.text(Member::ServiceName);
+    record.service_context_id = reader.text(Member::ServiceContextId);
+    record.service_context_id_type = reader.text(Member::ServiceContextIdType);
+    record.primary_field_value = reader.text(Member::PrimaryFieldValue);
+    record.app_name = reader.text(Member::AppName);
 
     if operation.as_ref().is_some_and(|operation| operation != CRM_DEFAULT_ACTIVITY) {
         return operation;

@@ -11,6 +11,7 @@
 //! | [`server`] | what stand-ins of other systems are built on: a real HTTP server on loopback |
 //! | [`entra`] | the token endpoints of Entra, for the stand-ins |
 //! | [`dataverse_server`] | a stand-in for the Web API of a Dataverse environment |
+//! | [`office_server`] | a stand-in for the Office 365 Management Activity API |
 //! | [`fixtures`] | where real captures are, and how a test says that it has none |
 //!
 //! In the flow of a record it stands at both ends: as the upstream of sources and the destination of sinks, and in
@@ -49,6 +50,7 @@ pub mod entra;
 pub mod fixtures;
 pub mod generator;
 pub mod http;
+pub mod office_server;
 pub mod process;
 mod random;
 pub mod records;

@@ -152,15 +152,37 @@ fn plugin_command(arguments: &[OsString], config: &ConfigArgument, registry: &Re
     let Some(command) = registry.commands().find(|command| command.name == name) else {
         return Err(Failure(format!("there is no command {name:?}; `actlog help` lists those that there are")));
     };
-    let loaded = config.read()?;
-    let loaded = Arc::new(loaded);
+    let (file, rest) = take_config(rest)?;
+    let loaded = Arc::new(if file.is_some() { Loaded::read(file.as_deref())? } else { config.read()? });
     let log = Arc::new(Log(Arc::clone(&loaded)));
     let mut cx = CommandContext::new(loaded.config.data_dir.clone(), Arc::new(DiskStorage), log);
     cx.config_file.clone_from(&loaded.file);
     cx.config_dir.clone_from(&loaded.folder);
     cx.config.clone_from(&loaded.value);
     cx.organizations.clone_from(&loaded.config.organizations);
-    Ok((command.run)(cx, rest.to_vec()))
+    Ok((command.run)(cx, rest))
+}
+
+/// Takes `--config FILE` out of a plugin's arguments: it is the host's wherever it stands.
+fn take_config(arguments: &[OsString]) -> Result<(Option<PathBuf>, Vec<OsString>), Failure> {
+    let (mut file, mut rest) = (None, Vec::new());
+    let mut arguments = arguments.iter();
+    while let Some(argument) = arguments.next() {
+        if argument == "--" {
+            rest.push(argument.clone());
+            rest.extend(arguments.cloned());
+            break;
+        }
+        if argument == "--config" {
+            let value = arguments.next().ok_or_else(|| Failure("--config needs a file".to_owned()))?;
+            file = Some(PathBuf::from(value));
+        } else if let Some(value) = argument.to_str().and_then(|text| text.strip_prefix("--config=")) {
+            file = Some(PathBuf::from(value));
+        } else {
+            rest.push(argument.clone());
+        }
+    }
+    Ok((file, rest))
 }
 
 /// The journal, as commands of plugins see it.

@@ -2,6 +2,7 @@
 
 mod diff;
 mod import;
+mod live;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -88,7 +89,7 @@ pub(crate) fn carry_out(command: Command, loaded: &Loaded) -> Outcome {
         Command::Import { file, organization, dry_run } => {
             return import::carry_out(&file, organization.as_deref(), dry_run, &store, loaded);
         }
-        Command::Diff(arguments) => return diff::carry_out(&arguments, &store),
+        Command::Diff(arguments) => return diff::carry_out(&arguments, &store, loaded),
         Command::Publish { confirm } => {
             let answer = change(loaded, Request::PublishPolicy { confirm })?;
             output::line(format!("version {} is in force:", answer["version"]));

@@ -35,11 +35,11 @@ enum Number {
 }
 
 #[derive(Deserialize)]
-struct Numbered<'a> {
+struct Numbered {
     event: Option<Number>,
     organization: Option<Uuid>,
     #[serde(default)]
-    note: &'a str,
+    note: String,
 }
 
 impl Format for Numbers {

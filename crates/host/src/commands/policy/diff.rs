@@ -8,14 +8,17 @@ use actlog_dataverse::customizations::{AuditFlags, Flag};
 use actlog_policy::{PolicyDocument, PolicyStore, changes};
 use serde_json::{Map, Value, json};
 
-use super::{import, no_draft, published};
+use super::{import, live, no_draft, published};
 use crate::commands::{Failure, Outcome, output};
+use crate::config_file::Loaded;
 
 #[derive(clap::Args)]
 pub(crate) struct Arguments {
     /// Compare with the audit flags of a solution file, a customizations.xml or an unpacked Entity.xml
     #[arg(long)]
     file: Option<PathBuf>,
+    #[command(flatten)]
+    live: live::Arguments,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,
@@ -27,22 +30,27 @@ enum Format {
     Json,
 }
 
-pub(super) fn carry_out(arguments: &Arguments, store: &PolicyStore) -> Outcome {
+pub(super) fn carry_out(arguments: &Arguments, store: &PolicyStore, loaded: &Loaded) -> Outcome {
     let published = PolicyDocument::parse(&published(store)?)?;
     let draft = store.draft()?.map(|text| PolicyDocument::parse(&text)).transpose()?;
     let file = arguments.file.as_deref().map(import::read).transpose()?;
-    let Some(file) = file else {
+    let live = arguments.live.read(loaded)?;
+    if file.is_none() && live.is_none() {
         let changes = changes(&published, &draft.ok_or_else(no_draft)?);
         match arguments.format {
             Format::Text => changes.iter().for_each(|change| output::line(output::harmless(change))),
             Format::Json => output::json(&changes)?,
         }
         return Ok(ExitCode::SUCCESS);
+    }
+    let known = union(file.iter().chain(live.iter().map(|live| &live.flags)));
+    let of_policy = |document: PolicyDocument| {
+        let organization = live.as_ref().and_then(|live| document.organization_key(live.name, live.organization));
+        document.audit_flags(&known, organization)
     };
-    let known = union([&file].into_iter());
-    let organization = None;
-    let of_policy = |document: PolicyDocument| document.audit_flags(&known, organization);
-    let sides = [("published", Some(of_policy(published))), ("draft", draft.map(of_policy)), ("file", Some(file))];
+    let [published, draft] = [Some(published), draft].map(|document| document.map(of_policy));
+    let live = live.map(|live| live.flags);
+    let sides = [("published", published), ("draft", draft), ("file", file), ("live", live)];
     let sides: Vec<_> = sides.into_iter().filter_map(|(name, flags)| Some((name, flags?))).collect();
     for warning in sides.iter().flat_map(|(_, flags)| &flags.warnings) {
         output::warning(warning);

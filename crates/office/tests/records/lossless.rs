@@ -1,6 +1,4 @@
-//! What the tests of the mapping share.
-
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
+//! Whether a record holds all that it was made from.
 
 use actlog_core::{AuditRecord, Timestamp};
 use actlog_office::{Envelope, from_office};

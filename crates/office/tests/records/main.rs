@@ -5,12 +5,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on fails")]
 
-mod common;
+mod lossless;
 
 use actlog_core::AuditRecord;
+use actlog_office::errors::lookup;
 use actlog_office::{MAX_RECORD, OfficeError, from_office, record_type_name};
 use actlog_testkit::fixtures;
-use common::{RECEIVED, assert_nothing_is_lost, envelope, map};
+use lossless::{RECEIVED, assert_nothing_is_lost, envelope, map};
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
@@ -328,10 +329,7 @@ fn what_is_no_record_is_refused_with_a_reason() {
 
 #[test]
 fn nothing_of_a_real_record_is_lost() {
-    let Some(shared) = fixtures::shared() else {
-        fixtures::say_skipped(format_args!("no captures of the feed"));
-        return;
-    };
+    let Some(shared) = fixtures::shared() else { actlog_testkit::skip!("no captures of the feed") };
     let folder = shared.join("fixtures/office365");
     let crm: Value =
         serde_json::from_slice(&std::fs::read(folder.join("crm/crm_recordtype21_issue134.json")).unwrap()).unwrap();
@@ -354,6 +352,23 @@ fn nothing_of_a_real_record_is_lost() {
     for record in &records {
         assert_nothing_is_lost(record);
     }
+}
+
+#[test]
+fn the_tables_hold_what_the_reference_lists() {
+    let Some(shared) = fixtures::shared() else { actlog_testkit::skip!("no reference of the feed") };
+    let read = |name: &str| std::fs::read_to_string(shared.join("fixtures/office365/schema").join(name)).unwrap();
+    // Descriptions run over several lines; those don't begin with a code or number and a comma.
+    let first = |line: &str| line.split_once(',').map(|(first, _)| first.to_owned());
+    let codes: Vec<_> = read("error_codes_documented.csv").lines().skip(1).filter_map(first).collect();
+    assert_eq!(codes.len(), 22);
+    for code in codes {
+        assert!(lookup(&code).is_some(), "{code}");
+    }
+    let types: Vec<i32> =
+        read("audit_log_record_types.csv").lines().filter_map(first).filter_map(|number| number.parse().ok()).collect();
+    assert_eq!(types.len(), 257);
+    assert_eq!(types, (0..1000).filter(|number| record_type_name(*number).is_some()).collect::<Vec<_>>());
 }
 
 /// Any JSON value, small.
