@@ -6,10 +6,12 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::path::Path;
+use std::process::Command;
 
+use actlog_testkit::dataverse_server::DataverseServer;
 use actlog_testkit::fixtures::workspace;
 use actlog_testkit::http::{Connection, post};
-use actlog_testkit::process::{Actlog, free_address, wait_until};
+use actlog_testkit::process::{Actlog, Process, binary, free_address, wait_until};
 use actlog_tests::{context, records};
 use serde_json::{Value, json};
 
@@ -105,8 +107,8 @@ async fn a_lead_conversion_arrives_as_five_records_that_one_correlation_id_ties_
         world.post(body.to_string().as_bytes()).await;
     }
     let records = world.records(5).await;
-    let rows: Vec<_> =
-        records.iter().map(|record| (text(record, "EntityId"), text(record, "EntityName"), text(record, "Operation")));
+    let rows = records.iter();
+    let rows = rows.map(|record| (text(record, "EntityId"), text(record, "EntityName"), text(record, "Operation")));
     assert_eq!(rows.collect::<Vec<_>>(), ROWS);
     let distinct = |key: &str| records.iter().map(|record| text(record, key)).collect::<BTreeSet<_>>();
     assert_eq!(distinct("CorrelationId"), BTreeSet::from([request]));
@@ -208,4 +210,169 @@ async fn calls_of_apps_through_the_sdk_say_which_program_made_them() {
     assert_eq!(text(&record, "UserAgent"), "Contoso.Sync/2.1 (DataverseSvcClient:1.1.0.11)", "{record:#}");
     assert_eq!(text(&record, "AppName"), "contoso_surround", "{record:#}");
     assert_eq!(text(&record, "InstanceUrl"), "https://contoso.crm.dynamics.com");
+}
+
+/// Reads what sources have in their files through a whole run of the program, which ends by itself.
+async fn read_files(files: &[(&str, &str)], sources: &str) -> Vec<Value> {
+    let folder = tempfile::tempdir().unwrap();
+    for (name, content) in files {
+        std::fs::write(folder.path().join(name), content).unwrap();
+    }
+    let config = format!(
+        "admin.listen = \"off\"\n{sources}\n[sinks.audit]\ntype = \"file\"\npath = \"{{data_dir}}/audit/{{date}}.jsonl\"\n"
+    );
+    std::fs::write(folder.path().join("actlog.toml"), config).unwrap();
+    let mut command = Command::new(binary());
+    command.arg("run").current_dir(folder.path());
+    let mut run = Process::start("run", folder.path(), &mut command);
+    assert!(run.ended().await.success(), "{}", run.stderr());
+    records(&folder.path().join("actlog-data/audit"))
+}
+
+/// The specification's row that each record belongs to, and what the policy makes of it.
+fn rows(records: &[Value]) -> Vec<[&str; 4]> {
+    fn row(record: &Value) -> [&str; 4] {
+        let event = text(&record["Extra"], "AdminEvent");
+        [text(record, "Operation"), event, text(record, "Category"), text(record, "Activity")]
+    }
+    records.iter().map(row).collect()
+}
+
+#[tokio::test]
+async fn backups_restores_and_environments_are_told_by_what_the_admin_center_reports() {
+    const CENTER: &str = "Accessed Dynamics 365 admin center";
+    let record = |number: u32, operation: &str, environment: &str| {
+        let property = |name: &str, value: &str| json!({ "Name": name, "Value": value });
+        json!({
+            "Id": uuid::Uuid::from_u128(u128::from(number)), "RecordType": 256, "Version": 1, "Workload": "PowerPlatform",
+            "CreationTime": format!("2026-01-01T00:00:{number:02}"), "Operation": operation, "UserType": 2,
+            "OrganizationId": "41463f53-8812-40f4-890f-865bf6e35190", "ResultStatus": "Succeeded",
+            "PropertyCollection": [
+                property("powerplatform.analytics.activity.name", operation),
+                property("powerplatform.analytics.resource.environment.id", environment),
+                property("enduser.principal_name", "ann@contoso.com"),
+                property("enduser.ip_address", "131.107.1.20"),
+                property("version", "1.0"),
+                property("type", "PowerPlatformAdministratorActivityRecord"),
+            ],
+        })
+        .to_string()
+    };
+    let events = [
+        ("Backed up environment", "Backup and restore"),
+        ("RestoredEnvironment", "Backup and restore"),
+        ("Provisioned environment", "Manage applications"),
+        ("Deleted environment", "Manage applications"),
+        ("TrialConvertToProduction", "Manage applications"),
+    ];
+    let environment = "0d6fb9a3-7f1b-4e3c-9a1e-2f7d6c5b4a39";
+    let lines = (1..).zip(events).map(|(number, (operation, _))| record(number, operation, environment) + "\n");
+    let lines: String = lines.collect();
+    let source = "[sources.center]\ntype = \"admin\"\npath = \"center.ndjson\"\nformat = \"office\"\n";
+    let records = read_files(&[("center.ndjson", &lines)], source).await;
+    let expected: Vec<_> = events.map(|(operation, row)| [operation, row, "AdminOrganization", CENTER]).into();
+    assert_eq!(rows(&records), expected);
+    for record in &records {
+        assert_eq!(
+            (text(record, "UserId"), text(record, "ClientIP")),
+            ("ann@contoso.com", "131.107.1.20"),
+            "{record:#}"
+        );
+        assert!(record.to_string().contains(environment), "{record:#}");
+    }
+}
+
+#[tokio::test]
+async fn reports_viewed_exported_and_drawn_are_read_from_the_report_servers_own_log() {
+    let log = "\
+InstanceName,ItemPath,UserName,ExecutionId,RequestType,Format,ItemAction,TimeStart,Status
+SQL1,/Contoso_MSCRM/Top Accounts,CONTOSO\\ann,a1,Interactive,RPL,Render,2018-03-02 23:25:56.250,rsSuccess
+SQL1,/Contoso_MSCRM/Top Accounts,CONTOSO\\ann,a1,Interactive,EXCELOPENXML,Render,2018-03-02 23:26:10,rsSuccess
+SQL1,/Contoso_MSCRM/Top Accounts,CONTOSO\\ann,a1,Interactive,IMAGE,Render,2018-03-02 23:26:12,rsSuccess
+";
+    let source = "[sources.reports]\ntype = \"admin\"\npath = \"log.csv\"\nformat = \"execution-log\"\n";
+    let records = read_files(&[("log.csv", log)], source).await;
+    const REPORT: &str = "Accessed out-of-box entity";
+    let expected = [
+        ["ReportViewed", "Report Viewed", "Read", REPORT],
+        ["ReportViewerExport", "Report Viewer Export", "Export", REPORT],
+        ["ReportViewerRenderImage", "Report Viewer Render Image", "Read", REPORT],
+    ];
+    assert_eq!(rows(&records), expected);
+    assert!(records.iter().all(|record| text(record, "UserId") == "CONTOSO\\ann" && record["EntityName"] == "report"));
+}
+
+#[tokio::test]
+async fn what_has_no_interface_is_taken_from_tools_of_ones_own() {
+    let event = |number: usize, event: &str, operation: &str| {
+        json!({ "Event": event, "Operation": operation, "UserId": "ann@contoso.com",
+                "CreationTime": format!("2026-01-01T00:00:{number:02}Z") })
+        .to_string()
+            + "\n"
+    };
+    let events = [
+        ("AttributeDeletes", "DeleteAttribute", "Attribute deletes"),
+        ("BackupAndRestore", "RestoreEnvironment", "Backup and restore"),
+        ("SupportCrud", "Update", "All support CRUD activities"),
+        ("AdminActivities", "ChangedSetting", "Admin activities"),
+        ("BackendCommands", "RestartService", "Backend commands"),
+        ("ReportViewed", "ReportViewed", "Report Viewed"),
+        ("SignOut", "UserSignOut", ""),
+    ];
+    let lines: String =
+        events.iter().enumerate().map(|(number, (name, operation, _))| event(number, name, operation)).collect();
+    let source = "[sources.tools]\ntype = \"admin\"\npath = \"events.ndjson\"\n";
+    let records = read_files(&[("events.ndjson", &lines)], source).await;
+    let named: Vec<_> = rows(&records).into_iter().map(|[operation, row, ..]| (operation, row)).collect();
+    assert_eq!(named, events.map(|(_, operation, row)| (operation, row)));
+    let types: Vec<_> = records.iter().map(|record| record["UserType"].as_i64()).collect();
+    assert_eq!(types[2..5], [Some(3), None, Some(3)], "what Microsoft's engineers do is told by the type of user");
+    assert_eq!((text(&records[6], "EntityName"), text(&records[6], "Category")), ("authentication", "SignIn"));
+}
+
+#[tokio::test]
+async fn a_surround_app_sends_records_of_its_own() {
+    let record = json!({
+        "Operation": "Update", "Message": "Update", "CreationTime": "2026-01-01T00:00:00Z", "UserId": "ann@contoso.com",
+        "OrganizationId": "f42a590d-a29d-4f11-8a66-6045bd056902", "EntityName": "account",
+        "EntityId": "0a0d8709-711e-e811-a952-000d3a732d76", "UserAgent": "Contoso.Sync/2.1", "ServiceName": "Contoso.Sync",
+        "Fields": [{ "Name": "name", "Value": "Fourth Coffee" }],
+    });
+    let source = "[sources.apps]\ntype = \"records\"\npath = \"apps.ndjson\"\n";
+    let records = read_files(&[("apps.ndjson", &format!("{record}\n"))], source).await;
+    let [taken] = &records[..] else { panic!("{records:#?}") };
+    for (key, value) in record.as_object().unwrap() {
+        assert_eq!(&taken[key], value, "{key}");
+    }
+    assert_eq!((text(taken, "Category"), text(taken, "Source"), text(taken, "Workload")), ("Update", "apps", "CRM"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_column_members_of_teams_and_rights_are_found_in_the_audit_table() {
+    let server = DataverseServer::start().await;
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), DataverseServer::SECRET).unwrap();
+    let user = server.insert("systemusers", json!({ "domainname": "ann@contoso.com", "fullname": "Ann" }));
+    let actions = [(101, "attribute"), (35, "team"), (55, "systemuser"), (57, "role"), (64, "systemuser")];
+    for (action, table) in actions {
+        server.insert(
+            "audits",
+            json!({ "action": action, "operation": 4, "objecttypecode": table, "_userid_value": user,
+                    "_objectid_value": user }),
+        );
+    }
+    let config = format!(
+        "{}\n[sources.audits]\ntype = \"admin\"\npoll = \"100 ms\"\nclient = {{ allow_private = true }}\n\n\
+         [sinks.audit]\ntype = \"file\"\npath = \"{{data_dir}}/audit/{{date}}.jsonl\"\n",
+        server.organization("contoso")
+    );
+    let mut actlog = Actlog::start(folder.path(), &config).await;
+    let audit = folder.path().join("actlog-data/audit");
+    wait_until("a record for each row", async || lines(&audit) >= actions.len()).await;
+    actlog.stop().await;
+    let records = records(&audit);
+    let found: BTreeSet<_> = rows(&records).into_iter().map(|[_, row, category, _]| (row, category)).collect();
+    let expected = [("Attribute deletes", "AdminMetadata"), ("Team, user management", "AdminSecurity"), ("", "SignIn")];
+    assert_eq!(found, BTreeSet::from(expected), "{records:#?}");
+    assert_eq!(server.violations(), Vec::<String>::new());
 }

@@ -22,6 +22,7 @@ mod emitter;
 mod enrichment;
 mod entry;
 mod health;
+mod json;
 mod metrics;
 mod plugin;
 mod record;
@@ -40,6 +41,7 @@ pub use entry::{Entry, EntryKind, Statement};
 pub use health::{Health, Status};
 #[doc(hidden)]
 pub use inventory;
+pub use json::nested_deeper_than;
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use plugin::{
     BuildContext, BuildError, EnrichmentDescriptor, EnrichmentFactory, EnrichmentPlugin, PluginInfo, Registry,

@@ -10,7 +10,7 @@ use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
-use serde::de::{MapAccess, Visitor};
+use serde::de::{Error, MapAccess, Visitor};
 use serde::ser::SerializeMap;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use serde_json::value::RawValue;
@@ -309,15 +309,21 @@ impl<'de> Deserialize<'de> for Extra<'_> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut extra = Extra::default();
+                let mut members: Vec<(Cow<'static, str>, _)> = Vec::new();
                 while let Some((name, value)) = map.next_entry::<String, Box<RawValue>>()? {
                     let one_line = match Json::raw(&value) {
                         Json::Borrowed(_) => Json::Owned(value),
                         Json::Owned(one_line) => Json::Owned(one_line),
                     };
-                    extra.insert(name, one_line);
+                    members.push((Cow::Owned(name), one_line));
                 }
-                Ok(extra)
+                // Looking for each name among the others would take hostile input for ever.
+                let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
+                names.sort_unstable();
+                if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
+                    return Err(A::Error::custom(format_args!("duplicate field `{}`", twice[0])));
+                }
+                Ok(Extra(members))
             }
         }
         deserializer.deserialize_map(Members)

@@ -209,7 +209,6 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::cutter::too_long;
     use crate::divide::{Form, divide};
 
     type Lines = Vec<(u64, String)>;

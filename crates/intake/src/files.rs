@@ -170,7 +170,13 @@ impl<F: Format> Line<F> {
         while outcome.is_ok() && !(is_read && mapping.is_empty()) {
             progress.show();
             tokio::select! {
+                // First: a batch that was given up because of it must not be overtaken by those behind it.
+                biased;
                 () = self.shutdown.cancelled() => break,
+                receipt = front(&mut in_flight), if !in_flight.is_empty() => {
+                    in_flight.pop_front();
+                    outcome = receipt.map(|_: Committed| ()).map_err(SourceError::from);
+                }
                 chunk = chunks.recv(), if !is_read && mapping.len() < mapping_most => match chunk {
                     None => is_read = true,
                     Some(Ok(chunk)) => mapping.push_back(self.mapper.start(Arc::new(chunk))),
@@ -183,10 +189,6 @@ impl<F: Format> Line<F> {
                 mapped = front(&mut mapping), if !mapping.is_empty() && in_flight.len() < IN_FLIGHT => {
                     mapping.pop_front();
                     outcome = self.hand_over(mapped, &mut in_flight).await;
-                }
-                receipt = front(&mut in_flight), if !in_flight.is_empty() => {
-                    in_flight.pop_front();
-                    outcome = receipt.map(|_: Committed| ()).map_err(SourceError::from);
                 }
             }
         }
@@ -234,6 +236,7 @@ impl<F: Format> Line<F> {
                 self.mapper.emitter.submit(batch.prepared).await
             };
             let attempt = tokio::select! {
+                biased;
                 () = self.shutdown.cancelled() => return Ok(()),
                 attempt = attempt => attempt,
             };

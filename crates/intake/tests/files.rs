@@ -174,6 +174,25 @@ async fn a_stop_midway_loses_and_doubles_nothing() {
     assert_eq!(harness.duplicates(), 0);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_batch_that_is_given_up_at_shutdown_holds_back_those_behind_it() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("numbers"), lines(0..30)).unwrap();
+    let config = json!({ "path": "numbers", "batch_size": 1 });
+    // What is ready at once when the shutdown comes is different each time.
+    for _ in 0..100 {
+        let harness = SourceHarness::new();
+        harness.hold_submissions(true);
+        let mut run = start(&harness, folder.path(), config.clone()).await;
+        assert!(harness.wait(|harness| harness.emissions() > 0).await);
+        run.shutdown.cancel();
+        harness.hold_submissions(false);
+        assert!(matches!(run.finished(DEADLINE).await, Some(Ok(()))));
+        read(&harness, folder.path(), config.clone()).await;
+        assert_eq!(events(&harness), (0..30).collect::<Vec<_>>());
+    }
+}
+
 #[tokio::test]
 async fn what_is_not_there_or_no_file_is_an_error_that_names_it() {
     let folder = tempfile::tempdir().unwrap();

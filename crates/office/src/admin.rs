@@ -1,4 +1,5 @@
-//! Events of the Power Platform admin centre (record type 256): names, and the specification's row that each belongs to.
+//! Events of the Power Platform admin centre (record type 256): names, and the specification's row that each belongs
+//! to.
 //!
 //! Microsoft documents the events of an environment's life cycle by friendly name only ("Backed up environment"), the
 //! others by the exact name that records carry. Names are compared by their letters and digits alone, in any case.

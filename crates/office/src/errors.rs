@@ -74,7 +74,7 @@ pub const ERROR_CODES: [ErrorCode; 26] = [
         "AF20011",
         400,
         Behaviour::GiveUp(
-            "the service does not know the tenant: check its id and its cloud, and that audit logging is turned on there",
+            "the service does not know the tenant: check its id, its cloud, and that its audit log is turned on",
         ),
     ),
     code("AF20012", 400, Behaviour::GiveUp("the tenant is not set up properly: ask Microsoft's support")),

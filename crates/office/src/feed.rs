@@ -55,7 +55,8 @@ pub fn content_time(time: Timestamp) -> String {
     time.to_datetime().format("%Y-%m-%dT%H:%M:%S%.3fZ").to_string()
 }
 
-/// A time as the interface's parameters `startTime` and `endTime` take it: `2017-10-13T18:00:51`. UTC, cut to the second.
+/// A time as the interface's parameters `startTime` and `endTime` take it: `2017-10-13T18:00:51`. UTC, cut to the
+/// second.
 pub fn parameter_time(time: Timestamp) -> String {
     time.to_datetime().format("%Y-%m-%dT%H:%M:%S").to_string()
 }

@@ -1,26 +1,8 @@
 //! From one record of the feed to one audit record.
 //!
-//! Members are known by name, in any case of letters. One whose value its key holds exactly goes there: a GUID, a time,
-//! a number (also one written as a text), a text. Every other one stays under `Extra` as it came, so also null, an empty
-//! text, the all-zero GUID (the key is left out then: it stands for none), and a value of an unexpected type. What says
-//! that something is not known ("Unknown" as UserId or EntityName) is kept: the platform says it, and readers look
-//! for it.
-//!
-//! What is derived, by record:
-//! - All: ClientIP without the port, and ClientPort. CreationTime without a zone is UTC. OrganizationId as given: it is
-//!   what the product filled in, as a rule the Office tenant. An Id that is no GUID gives a UUIDv5 of OrganizationId and
-//!   Id; without any Id it is one of all members.
-//! - Dynamics 365 (type 21): Fields, Query, QueryResults and its other keys. Operation `CrmDefaultActivity`, which it
-//!   writes in all its records, becomes the SDK message, and is kept in `Extra.OfficeOperation`.
-//! - Power Platform admin centre (256): from PropertyCollection the Operation, and what the record's own members leave
-//!   open of UserId, UserKey, ClientIP and UserAgent. `Extra.EnvironmentId`, `Extra.TenantId`, and `Extra.AdminEvent`: the
-//!   specification's row. Another Operation of the record's own is kept in `Extra.OfficeOperation`.
-//! - Sign-ins to Dynamics 365 (15, 8): Operation and Message are `UserSignIn`, EntityName is `authentication`, and the
-//!   operation is kept in `Extra.OfficeOperation`. A failed one has ResultStatus `Failed`, and Office's word in
-//!   `Extra.OfficeResultStatus`.
-//! - Of an unknown type: what fits, and the whole record in `Extra.Raw` instead of its members.
-//! - Odd (names a member twice, has more than 256, or holds what many readers of JSON refuse: deep nesting, numbers out of
-//!   range, halves of characters): what fits, and the whole record as a text in `Extra.Raw`.
+//! Each member goes to the key of its name when the key holds its value exactly, and else is kept under Extra as it
+//! came. Keys are only filled from other members where the record's own says nothing, or says less
+//! (`CrmDefaultActivity`). The rules, member by member, are in `docs/office-records.md`.
 
 use std::borrow::Cow;
 
@@ -70,23 +52,23 @@ pub enum OfficeError {
     },
 }
 
-macro_rules! keys {
-    ($($key:ident),* $(,)?) => {
+macro_rules! members {
+    ($($member:ident),* $(,)?) => {
         /// The members that have keys of their own in the audit record.
         #[derive(Clone, Copy, Debug)]
-        pub(crate) enum Member { $($key),* }
+        pub(crate) enum Member { $($member),* }
 
         impl Member {
-            const ALL: &[(&str, Self)] = &[$((stringify!($key), Self::$key)),*];
+            const ALL: &[(&str, Self)] = &[$((stringify!($member), Self::$member)),*];
         }
     };
 }
-keys! {
+members! {
     Id, RecordType, Version, Workload, CreationTime, Operation, OrganizationId, UserId, UserKey, UserType, ClientIP,
     ResultStatus, CorrelationId, ItemType, UserAgent, ObjectId,
     // Those of Dynamics 365 alone.
-    Message, CrmOrganizationUniqueName, UserUpn, SystemUserId, InstanceUrl, ItemUrl, EntityId, EntityName, Fields, Query,
-    QueryResults, ServiceName, ServiceContextId, ServiceContextIdType, PrimaryFieldValue, AppName,
+    Message, CrmOrganizationUniqueName, UserUpn, SystemUserId, InstanceUrl, ItemUrl, EntityId, EntityName, Fields,
+    Query, QueryResults, ServiceName, ServiceContextId, ServiceContextIdType, PrimaryFieldValue, AppName,
 }
 
 impl Member {
@@ -96,7 +78,7 @@ impl Member {
     }
 
     fn of(name: &str) -> Option<Self> {
-        Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, key)| *key)
+        Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, member)| *member)
     }
 }
 
@@ -117,7 +99,7 @@ pub fn from_office<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<AuditRe
         serde_json::from_str(json).map_err(|error| OfficeError::NotARecord { reason: error.to_string() })?;
     let mut reader = Reader::new(members);
     let mut record = AuditRecord {
-        id: reader.id(),
+        id: reader.id(json),
         record_type: reader.integer(Member::RecordType).unwrap_or_default(),
         version: reader.integer(Member::Version).unwrap_or(1),
         creation_time: reader.time(Member::CreationTime).unwrap_or(envelope.received),
@@ -223,7 +205,7 @@ impl<'a> Reader<'a> {
     }
 
     /// The native Id, or a UUIDv5. To be read first: without an Id the others identify the record.
-    fn id(&mut self) -> Uuid {
+    fn id(&mut self, json: &str) -> Uuid {
         let native = self.known[Member::Id as usize];
         if let Some(id) = self.guid(Member::Id) {
             return id;
@@ -239,6 +221,7 @@ impl<'a> Reader<'a> {
                 // Zero bytes don't occur in JSON, so that no two lists of parts give the same name.
                 format!("{organization}\0{native}")
             }
+            None if self.is_odd => json.to_owned(),
             // In an order of our own, since the order of members differs from one delivery to the next.
             None => {
                 let known =

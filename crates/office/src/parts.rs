@@ -5,11 +5,14 @@
 //! does other things: all records of one action share it (the five of its example of a lead's conversion), and where it
 //! is all zeros it ties nothing. So records are parts of one event only if they
 //! - share a CorrelationId that is not zero, and
-//! - are equal in everything else but Id, Fields, Query and QueryResults, their number (`Extra.Part`; the count of parts,
-//!   `Extra.Parts`, is equal), and what the capture added (Source, CollectedTime, PolicyVersion), and
-//! - do not contradict each other: no number occurs twice, and none has a whole query while another has another query.
+//! - are equal in everything else but Id, Fields, Query and QueryResults, their number (`Extra.Part`; the count of
+//!   parts, `Extra.Parts`, is equal), and what the capture added (Source, CollectedTime, PolicyVersion), and
+//! - say in what order they belong together by their numbers, each once; or, without numbers, can be the pieces of
+//!   something that was too large: together they are near the limit at least, no column and no row is in two of them,
+//!   and none has a whole query while another has another query.
 //!
-//! When in doubt, records stay apart. Nothing is held back or changed at capture: this is for those who look at records.
+//! When in doubt, records stay apart: two updates of one lead in the same second are two. Nothing is held back or
+//! changed at capture: this is for those who look at records.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -22,6 +25,12 @@ pub const NUMBERING: (&str, &str) = ("Part", "Parts");
 /// Members of Extra that parts may differ in: their number, and divided members in a form that can't be read.
 const MAY_DIFFER: [&str; 5] = [NUMBERING.0, "Id", "Fields", "Query", "QueryResults"];
 
+/// Bytes of an event that may have been divided. Office's limit is 3 KB; how it counts is not known, so this is less.
+const MAY_BE_DIVIDED: usize = 2000;
+
+/// A record, and its place among those that were given.
+type Placed<'r, 'a> = (usize, &'r AuditRecord<'a>);
+
 /// One event, by the records that are its parts: mostly one.
 #[derive(Clone, Debug)]
 pub struct Event<'r, 'a> {
@@ -32,7 +41,7 @@ pub struct Event<'r, 'a> {
 /// (by Id) counts once.
 pub fn events<'r, 'a>(records: &'r [AuditRecord<'a>]) -> Vec<Event<'r, 'a>> {
     let mut seen = HashSet::with_capacity(records.len());
-    let mut correlated = HashMap::<Uuid, Vec<(usize, &AuditRecord<'a>)>>::new();
+    let mut correlated = HashMap::<Uuid, Vec<Placed<'r, 'a>>>::new();
     let mut events = BTreeMap::new();
     for (place, record) in records.iter().enumerate().filter(|(_, record)| seen.insert(record.id)) {
         match record.correlation_id.filter(|id| !id.is_nil()) {
@@ -43,17 +52,17 @@ pub fn events<'r, 'a>(records: &'r [AuditRecord<'a>]) -> Vec<Event<'r, 'a>> {
         }
     }
     for group in correlated.into_values() {
-        let mut alike = HashMap::<Vec<u8>, Vec<(usize, &AuditRecord<'a>)>>::new();
+        let mut alike = HashMap::<Vec<u8>, Vec<Placed<'r, 'a>>>::new();
         for (place, record) in group.iter().copied() {
             // Most actions have one record; then there is nothing to compare.
             let key = if group.len() > 1 { common(record) } else { Vec::new() };
             alike.entry(key).or_default().push((place, record));
         }
-        for parts in alike.into_values().flat_map(without_contradictions) {
+        for parts in alike.into_values().flat_map(divide) {
             events.insert(parts[0].0, parts.into_iter().map(|(_, record)| record).collect());
         }
     }
-    events.into_values().map(Event::new).collect()
+    events.into_values().map(|parts| Event { parts }).collect()
 }
 
 /// What parts of one event have in common, as bytes.
@@ -84,36 +93,57 @@ fn common(record: &AuditRecord<'_>) -> Vec<u8> {
     }
 }
 
-type Placed<'r, 'a> = (usize, &'r AuditRecord<'a>);
-
-/// Divides records that are alike so that no two of one event contradict each other.
-fn without_contradictions<'r, 'a>(mut alike: Vec<Placed<'r, 'a>>) -> Vec<Vec<Placed<'r, 'a>>> {
-    let alone = |records: Vec<Placed<'r, 'a>>| records.into_iter().map(|record| vec![record]).collect();
-    let mut numbers = HashSet::new();
-    if !alike.iter().filter_map(|(_, record)| number(record, NUMBERING.0)).all(|number| numbers.insert(number)) {
-        return alone(alike);
+/// Divides records that are alike into events.
+fn divide<'r, 'a>(mut alike: Vec<Placed<'r, 'a>>) -> Vec<Vec<Placed<'r, 'a>>> {
+    if alike.len() == 1 {
+        return vec![alike];
     }
-    let queries: HashSet<&str> = alike.iter().filter_map(|(_, record)| record.query.as_deref()).collect();
-    if queries.len() <= 1 || !queries.iter().any(|query| is_whole(query)) {
+    let numbers: HashSet<u32> = alike.iter().filter_map(|(_, record)| number(record, NUMBERING.0)).collect();
+    if numbers.len() == alike.len() {
+        // The event stands where its first record did, whatever the order of its parts.
         let first = alike.iter().map(|(place, _)| *place).min();
         alike.sort_by_key(|(_, record)| number(record, NUMBERING.0));
-        // The event stands where its first record did, whatever the order of its parts.
         if let (Some((place, _)), Some(first)) = (alike.first_mut(), first) {
             *place = first;
         }
         return vec![alike];
     }
-    let mut by_query = HashMap::<Option<&str>, Vec<Placed<'r, 'a>>>::new();
-    for (place, record) in alike {
-        by_query.entry(record.query.as_deref()).or_default().push((place, record));
+    if !numbers.is_empty() {
+        return alone(alike);
     }
-    by_query
-        .into_iter()
-        .flat_map(|(query, records)| match query {
-            Some(query) if is_whole(query) => vec![records],
-            _ => alone(records),
-        })
-        .collect()
+    let queries: HashSet<&str> = alike.iter().filter_map(|(_, record)| record.query.as_deref()).collect();
+    let groups = if queries.len() > 1 && queries.iter().any(|query| is_whole(query)) {
+        let mut by_query = HashMap::<Option<&str>, Vec<Placed<'r, 'a>>>::new();
+        for (place, record) in alike {
+            let whole = record.query.as_deref().filter(|query| is_whole(query));
+            by_query.entry(whole).or_default().push((place, record));
+        }
+        // To which of the queries do those belong that have none?
+        let doubtful = by_query.remove(&None).unwrap_or_default();
+        by_query.into_values().chain(alone(doubtful)).collect()
+    } else {
+        vec![alike]
+    };
+    groups.into_iter().flat_map(|group| if are_pieces(&group) { vec![group] } else { alone(group) }).collect()
+}
+
+fn alone<'r, 'a>(records: Vec<Placed<'r, 'a>>) -> Vec<Vec<Placed<'r, 'a>>> {
+    records.into_iter().map(|record| vec![record]).collect()
+}
+
+/// Whether records without numbers can be pieces of one that was too large.
+fn are_pieces(records: &[Placed<'_, '_>]) -> bool {
+    let event = Event { parts: records.iter().map(|(_, record)| *record).collect() };
+    let (mut columns, mut rows) = (HashSet::new(), HashSet::new());
+    let is_repeated = event.has_equal_fields();
+    for part in &event.parts {
+        let new_columns = part.fields.iter().all(|field| columns.insert(field.name.as_ref()));
+        if !(new_columns || is_repeated) || !part.query_results.iter().all(|row| rows.insert(*row)) {
+            return false;
+        }
+    }
+    let mut bytes = Vec::new();
+    event.record().encode(&mut bytes).is_ok() && bytes.len() >= MAY_BE_DIVIDED
 }
 
 /// Whether a filter is there from its beginning to its end.
@@ -129,10 +159,6 @@ fn number(record: &AuditRecord<'_>, name: &str) -> Option<u32> {
 }
 
 impl<'r, 'a> Event<'r, 'a> {
-    fn new(parts: Vec<&'r AuditRecord<'a>>) -> Self {
-        Self { parts }
-    }
-
     /// The records, in the order of their numbers, else in the order in which they were given. Never empty.
     pub fn parts(&self) -> &[&'r AuditRecord<'a>] {
         &self.parts
@@ -148,6 +174,11 @@ impl<'r, 'a> Event<'r, 'a> {
         number(self.parts.first()?, NUMBERING.1)
     }
 
+    /// Whether Fields were not divided but repeated in each part.
+    fn has_equal_fields(&self) -> bool {
+        self.parts.windows(2).all(|pair| pair[0].fields == pair[1].fields)
+    }
+
     /// The event as one record, with the Id of the first part: Fields one after the other, QueryResults each once in
     /// order, and a Query that was divided put together.
     pub fn record(&self) -> AuditRecord<'a> {
@@ -157,8 +188,7 @@ impl<'r, 'a> Event<'r, 'a> {
             return whole;
         }
         whole.extra.retain(|name, _: &mut Json<'a>| name != NUMBERING.0 && name != NUMBERING.1);
-        // What all parts have alike was not divided but repeated.
-        if rest.iter().any(|part| part.fields != first.fields) {
+        if !self.has_equal_fields() {
             whole.fields.extend(rest.iter().flat_map(|part| part.fields.iter().cloned()));
         }
         let queries: Vec<_> = self.parts.iter().filter_map(|part| part.query.as_deref()).collect();

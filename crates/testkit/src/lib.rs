@@ -12,6 +12,7 @@
 //! | [`entra`] | the token endpoints of Entra, for the stand-ins |
 //! | [`dataverse_server`] | a stand-in for the Web API of a Dataverse environment |
 //! | [`office_server`] | a stand-in for the Office 365 Management Activity API |
+//! | [`torture`], [`office_torture`] | `kill -9` at random moments, over and over, and a count of what is left |
 //! | [`fixtures`] | where real captures are, and how a test says that it has none |
 //!
 //! In the flow of a record it stands at both ends: as the upstream of sources and the destination of sinks, and in
@@ -51,6 +52,7 @@ pub mod fixtures;
 pub mod generator;
 pub mod http;
 pub mod office_server;
+pub mod office_torture;
 pub mod process;
 mod random;
 pub mod records;

@@ -10,6 +10,7 @@ use actlog_core::Timestamp;
 use actlog_testkit::http::{Connection, Response};
 use actlog_testkit::office_server::{Answered, ContentPlan, OfficeOptions, OfficeServer};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 use uuid::Uuid;
 
 const DAY: i64 = 86_400_000;
@@ -31,10 +32,15 @@ struct Client {
 
 impl Client {
     async fn connect(server: &OfficeServer) -> Self {
+        Self::connect_for(server, "https://manage.office.com").await
+    }
+
+    /// With a token for an interface.
+    async fn connect_for(server: &OfficeServer, resource: &str) -> Self {
         let address: SocketAddr = server.url().strip_prefix("http://").unwrap().parse().unwrap();
         let mut connection = Connection::open(address).await.unwrap();
         let form = format!(
-            "grant_type=client_credentials&client_id={}&client_secret={}&scope=https://manage.office.com/.default",
+            "grant_type=client_credentials&client_id={}&client_secret={}&scope={resource}/.default",
             OfficeServer::CLIENT_ID,
             OfficeServer::SECRET.replace('%', "%25").replace('+', "%2B").replace('&', "%26")
         );
@@ -149,7 +155,9 @@ async fn the_same_plan_gives_the_same_content_for_ever() {
     let (from, to) = ("2026-11-22T12:00:00", "2026-11-23T12:00:00");
     let (listed, again) = (one.list("Audit.General", from, to).await, other.list("Audit.General", from, to).await);
     assert!(!listed.is_empty());
-    assert_eq!(one.fetch(&listed[0]).await.body, other.fetch(&again[0]).await.body);
+    let body = one.fetch(&listed[0]).await.body;
+    assert_eq!(body, other.fetch(&again[0]).await.body);
+    assert_eq!(hex::encode(Sha256::digest(&body)), "614e744271f75c2ad18c7c54ab54f7100bfba1aa129743a4324852b30728e79f");
     let blob = a.content().blobs().next().unwrap();
     assert_eq!(blob.content_id, "20261121121337999000000$20261121121337999000000$audit_general$Audit_General$emea0036");
 }
@@ -218,6 +226,8 @@ async fn requests_that_the_service_refuses_are_refused_with_its_codes() {
     assert_eq!(client.send("GET", &by_client.replace("/API", "/api")).await.status, 200);
     assert_eq!(client.feed("POST", "subscriptions/stop?contentType=Audit.General").await.status, 204);
     assert_eq!(client.feed("POST", "subscriptions/list").await.status, 405);
+    let mut of_another = Client::connect_for(&server, "https://graph.microsoft.com").await;
+    assert_eq!(of_another.feed("GET", "subscriptions/list").await.status, 401);
     client.token = "made-up".to_owned();
     let denied = client.feed("GET", "subscriptions/list").await;
     assert_eq!(denied.status, 401);

@@ -117,7 +117,10 @@ fn a_secret_is_found_in_whatever_form_it_is_written() {
         let planted = [b"before ".as_slice(), &form, b" behind"].concat();
         assert!(!canaries.found("planted", &planted).is_empty(), "{}", String::from_utf8_lossy(&planted));
         std::fs::write(below.join("file"), &planted).unwrap();
-        assert_eq!(canaries.found_below(folder.path(), &folder.path().join("x")), canaries.found(&below.join("file").display().to_string(), &planted));
+        assert_eq!(
+            canaries.found_below(folder.path(), &folder.path().join("x")),
+            canaries.found(&below.join("file").display().to_string(), &planted)
+        );
         assert!(canaries.found_below(folder.path(), &below).is_empty());
     }
 }

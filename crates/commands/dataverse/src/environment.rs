@@ -47,6 +47,13 @@ pub(crate) struct PolicyInForce {
     pub(crate) document: PolicyDocument,
 }
 
+impl PolicyInForce {
+    /// How a command names it.
+    pub(crate) fn title(&self) -> String {
+        self.version.map_or_else(|| "default policy".to_owned(), |version| format!("policy version {version}"))
+    }
+}
+
 impl Connection {
     pub(crate) fn open(&self, cx: &CommandContext) -> Result<Environment, Failure> {
         let (name, organization) = pick_organization(&cx.organizations, self.organization.as_deref())

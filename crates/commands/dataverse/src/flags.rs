@@ -12,8 +12,7 @@ use serde_json::{Map, Value, json};
 
 use crate::environment::{Environment, policy_in_force, policy_store};
 use crate::output::{count, harmless, line};
-use crate::register::state;
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, statements};
 
 /// Changes that are listed one by one; more are counted by table.
 const MOST_LISTED: usize = 200;
@@ -109,9 +108,7 @@ pub(crate) fn apply(arguments: &ApplyArguments, cx: &CommandContext, environment
         return Err(Failure(format!("--tables: the environment has no table {unknown:?}")));
     }
     let plan = Plan::new(&live, &document.audit_flags(&live, key), &arguments.tables);
-    let version =
-        in_force.version.map_or_else(|| "default policy".to_owned(), |version| format!("policy version {version}"));
-    line(format!("{}, {version}: {}", environment.title(), count(plan.changes.len(), "difference")));
+    line(format!("{}, {}: {}", environment.title(), in_force.title(), count(plan.changes.len(), "difference")));
     show(&plan);
     if plan.changes.is_empty() {
         line("nothing to do");
@@ -129,17 +126,15 @@ pub(crate) fn apply(arguments: &ApplyArguments, cx: &CommandContext, environment
         environment.title(),
         count(tables.len(), "table")
     );
-    state(cx, &action)?;
+    statements::before(cx, &action)?;
     let refused = environment.wait(write(environment, &plan, &tables))?;
     if refused.is_empty() {
         line("carried out, and published");
         return Ok(ExitCode::SUCCESS);
     }
     refused.iter().for_each(|text| line(format!("refused: {}", harmless(text))));
-    state(
-        cx,
-        &format!("dataverse apply-policy {}: the environment refused: {}", environment.title(), refused.join("; ")),
-    )?;
+    let outcome = format!("the environment refused: {}", statements::refusals(&refused));
+    statements::after(cx, &format!("dataverse apply-policy {}: {outcome}", environment.title()), &[])?;
     Ok(ExitCode::FAILURE)
 }
 

@@ -17,8 +17,9 @@ const DAY_IN_MILLISECONDS: i64 = 24 * 3600 * 1000;
 
 #[derive(Deserialize)]
 struct Counted {
+    /// Negative where the environment does not count.
     #[serde(rename = "@odata.count")]
-    count: u64,
+    count: i64,
 }
 
 /// Lines that say what is to be expected of asynchronous steps.
@@ -48,7 +49,13 @@ pub(crate) async fn lines(
                 "audits?$select=auditid&$filter=createdon ge {since} and operation eq {operation}&$count=true&$top=1"
             );
             match environment.api.get::<Counted>(&query).await {
-                Ok(Counted { count }) => known.push((message, count)),
+                Ok(Counted { count }) => match u64::try_from(count) {
+                    Ok(count) => known.push((message, count)),
+                    Err(_) => {
+                        problem = Some("the environment does not count its audit table".to_owned());
+                        break;
+                    }
+                },
                 Err(error) => {
                     problem = Some(reason(&error));
                     break;

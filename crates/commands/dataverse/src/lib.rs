@@ -21,6 +21,7 @@ mod plan;
 mod recover;
 mod register;
 mod rows;
+mod statements;
 mod status;
 mod webhook;
 

@@ -22,6 +22,11 @@ pub(crate) const ASYNCHRONOUS: i32 = 1;
 /// The stage behind the operation, the only one that asynchronous steps can have.
 const POST_OPERATION: i32 = 40;
 
+/// Messages whose events are told to the steps of the second one too: the platform merges their pipelines, see
+/// <https://learn.microsoft.com/power-apps/developer/data-platform/write-plugin-multiple-operation>. With steps for both,
+/// each event would be posted twice.
+const MERGED: [(&str, &str); 2] = [("CreateMultiple", "Create"), ("UpdateMultiple", "Update")];
+
 /// More steps for single tables of one message than this are not registered: one for all tables takes their place.
 const MOST_TABLE_STEPS: usize = 50;
 
@@ -138,7 +143,9 @@ impl<'p> Audited<'p> {
     pub(crate) fn steps(&self, messages: &[Message], synchronous: &[String]) -> Result<Wish, Failure> {
         let mut wish = Wish::default();
         let is_synchronous = |message: &str| synchronous.iter().any(|name| name.eq_ignore_ascii_case(message));
-        for message in messages {
+        let is_there = |name: &str| messages.iter().any(|message| message.name == name);
+        let is_merged = |name: &str| MERGED.iter().any(|(own, single)| name == *own && is_there(single));
+        for message in messages.iter().filter(|message| !is_merged(&message.name)) {
             let mut add = |table: Option<(String, Uuid)>| {
                 wish.steps.push(Wanted {
                     message: message.name.clone(),
@@ -179,9 +186,9 @@ impl<'p> Audited<'p> {
                 }
             }
         }
-        let unknown = |name: &&String| !messages.iter().any(|message| message.name.eq_ignore_ascii_case(name));
+        let unknown = |name: &&String| !wish.steps.iter().any(|step| step.message.eq_ignore_ascii_case(name));
         if let Some(name) = synchronous.iter().find(unknown) {
-            let message = format!("--synchronous {name}: the environment has no such message that a step can be for");
+            let message = format!("--synchronous {name}: there is no step for such a message");
             return Err(Failure(message));
         }
         Ok(wish)
@@ -270,6 +277,7 @@ mod tests {
             message("PublishAll", &["none"]),
             message("WhoAmI", &["none"]),
             message("RetrieveEntityChanges", &["account"]),
+            message("CreateMultiple", &["account", "contact", "lead"]),
         ]
     }
 
@@ -295,6 +303,8 @@ mod tests {
         let (steps, notes) = steps("", &live());
         let expected: Vec<_> = ["Create", "Update", "Retrieve", "Associate", "PublishAll"].map(all).into();
         assert_eq!((steps, notes), (expected, vec![]));
+        // Without its single form there is nothing that a message could be merged with.
+        assert!(self::steps("", &[message("CreateMultiple", &["account"])]).0.contains(&all("CreateMultiple")));
     }
 
     #[test]

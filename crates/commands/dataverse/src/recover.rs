@@ -12,9 +12,9 @@ use uuid::Uuid;
 use crate::environment::Environment;
 use crate::output::{count, line};
 use crate::plan::PREFIX;
-use crate::register::{Registered, registered, state};
+use crate::register::{Registered, registered};
 use crate::rows::{Job, Step};
-use crate::{Failure, Outcome};
+use crate::{Failure, Outcome, statements};
 
 /// `statuscode` of system jobs.
 const SUCCEEDED: i32 = 30;
@@ -92,7 +92,10 @@ pub(crate) fn carry_out(arguments: &Arguments, cx: &CommandContext, environment:
         line("nothing was changed: --apply resumes them");
         return Ok(ExitCode::SUCCESS);
     }
-    state(cx, &format!("dataverse recover {}: resume {jobs}, from {first} to {last}", environment.title()))?;
+    statements::before(
+        cx,
+        &format!("dataverse recover {}: resume {jobs}, from {first} to {last}", environment.title()),
+    )?;
     let results = environment.wait(resume(environment, failed, arguments.wait.0))?;
     let Results { delivered, running, ref lost } = results;
     let outcome = format!("{delivered} delivered, {} lost, {running} still running", lost.len());
@@ -108,9 +111,7 @@ pub(crate) fn carry_out(arguments: &Arguments, cx: &CommandContext, environment:
         )),
     });
     let gaps: Vec<Gap> = gap.into_iter().collect();
-    cx.log
-        .state(&format!("dataverse recover {}: {outcome}", environment.title()), &gaps)
-        .map_err(|error| Failure(format!("{outcome}; this could not be stated in the journal: {error}")))?;
+    statements::after(cx, &format!("dataverse recover {}: {outcome}", environment.title()), &gaps)?;
     line(outcome);
     for (reason, number) in reasons(lost) {
         line(format!("  lost {number}: {reason}"));

@@ -7,11 +7,11 @@ use actlog_dataverse::webapi::{WebApiError, literal};
 use uuid::Uuid;
 
 use crate::environment::{Environment, policy_in_force};
-use crate::output::{count, line};
+use crate::output::{count, harmless, line};
 use crate::plan::{Audited, Change, Difference, ENDPOINT, Wish, compare, compiled};
 use crate::rows::{Endpoint, Message, OrganizationRow, Step};
-use crate::webhook::{EndpointChange, WebhookArguments};
-use crate::{Failure, Outcome, forecast};
+use crate::webhook::{EndpointChange, Webhook, WebhookArguments};
+use crate::{Failure, Outcome, forecast, statements};
 
 /// More rows of these kinds than any environment has.
 const MOST_MESSAGES: usize = 20_000;
@@ -101,11 +101,10 @@ pub(crate) fn register(arguments: &Arguments, cx: &CommandContext, environment: 
     let Difference { changes, foreign } = compare(&steps, &there.steps, true);
     let endpoint = webhook.difference(there.endpoint.as_ref())?;
 
-    let version =
-        in_force.version.map_or_else(|| "default policy".to_owned(), |version| format!("policy version {version}"));
     line(format!(
-        "{}, {version}: {} for {}",
+        "{}, {}: {} for {}",
         environment.title(),
+        in_force.title(),
         count(steps.len(), "step"),
         count(messages.len(), "message")
     ));
@@ -140,14 +139,19 @@ pub(crate) fn register(arguments: &Arguments, cx: &CommandContext, environment: 
         endpoint.as_ref().map(|change| format!("the webhook: {}; ", change.what)).unwrap_or_default(),
         summary(&changes)
     );
-    state(cx, &action)?;
-    let refused = environment.wait(apply(environment, there.endpoint.map(|there| there.id), endpoint, &changes))?;
+    statements::before(cx, &action)?;
+    let present = there.endpoint.map(|there| there.id);
+    let refused = environment.wait(async {
+        let id = apply_endpoint(environment, &webhook, present, endpoint).await?;
+        apply_steps(environment, id, &changes).await
+    })?;
     if refused.is_empty() {
         line(format!("{} carried out", count(work, "change")));
         return Ok(ExitCode::SUCCESS);
     }
-    state(cx, &format!("dataverse register {}: the environment refused: {}", environment.title(), refused.join("; ")))?;
-    refused.iter().for_each(|text| line(format!("refused: {text}")));
+    let outcome = format!("the environment refused: {}", statements::refusals(&refused));
+    statements::after(cx, &format!("dataverse register {}: {outcome}", environment.title()), &[])?;
+    refused.iter().for_each(|text| line(format!("refused: {}", harmless(text))));
     line("what is refused asynchronously may be taken with --synchronous MESSAGE; then users wait for actlog");
     Ok(ExitCode::FAILURE)
 }
@@ -160,10 +164,10 @@ fn show(endpoint: Option<&EndpointChange>, is_there: bool, changes: &[Change]) {
     for change in changes {
         match change {
             Change::Create(step) => {
-                line(format!("  + {}{}", step.name(), if step.synchronous { ", synchronous" } else { "" }))
+                line(format!("  + {}{}", harmless(&step.name()), if step.synchronous { ", synchronous" } else { "" }));
             }
-            Change::Update { name, why, .. } => line(format!("  ~ {name}: {why}")),
-            Change::Delete { name, .. } => line(format!("  - {name}")),
+            Change::Update { name, why, .. } => line(format!("  ~ {}: {why}", harmless(name))),
+            Change::Delete { name, .. } => line(format!("  - {}", harmless(name))),
         }
     }
 }
@@ -177,24 +181,31 @@ fn summary(changes: &[Change]) -> String {
     format!("create {}, change {updated}, delete {deleted}", count(created, "step"))
 }
 
-/// Carries the changes out. What the environment refuses is given back, and the rest is done all the same: each step
-/// captures by itself.
-async fn apply(
+/// Creates the webhook or changes it; gives its id.
+async fn apply_endpoint(
     environment: &Environment,
+    webhook: &Webhook,
     present: Option<Uuid>,
-    endpoint: Option<EndpointChange>,
-    changes: &[Change],
-) -> Result<Vec<String>, Failure> {
+    change: Option<EndpointChange>,
+) -> Result<Uuid, Failure> {
     let api = &environment.api;
-    let id = match (present, endpoint) {
-        (Some(id), None) => id,
+    // Whatever the environment says of what it was sent: the key does not show.
+    let hidden = |error: WebApiError| Failure(webhook.without_key(&error.to_string()));
+    match (present, change) {
+        (Some(id), None) => Ok(id),
         (Some(id), Some(change)) => {
-            api.update(&format!("serviceendpoints({id})"), &change.columns).await?;
-            id
+            api.update(&format!("serviceendpoints({id})"), &change.columns).await.map_err(hidden)?;
+            Ok(id)
         }
-        (None, Some(change)) => api.create("serviceendpoints", &change.columns).await?,
-        (None, None) => return Err(Failure("there is no webhook, and none was to be made".to_owned())),
-    };
+        (None, Some(change)) => api.create("serviceendpoints", &change.columns).await.map_err(hidden),
+        (None, None) => Err(Failure("there is no webhook, and none was to be made".to_owned())),
+    }
+}
+
+/// Carries the changes of steps out. What the environment refuses is given back, and the rest is done all the same: each
+/// step captures by itself.
+async fn apply_steps(environment: &Environment, id: Uuid, changes: &[Change]) -> Result<Vec<String>, Failure> {
+    let api = &environment.api;
     let mut refused = Vec::new();
     for change in changes {
         let (name, outcome) = match change {
@@ -249,7 +260,7 @@ pub(crate) fn unregister(arguments: &RemoveArguments, cx: &CommandContext, envir
     let webhook = if foreign.is_empty() { " and the webhook" } else { "" };
     let action =
         format!("dataverse unregister {}: delete {}{webhook}", environment.title(), count(changes.len(), "step"));
-    state(cx, &action)?;
+    statements::before(cx, &action)?;
     environment.wait(async {
         for change in &changes {
             if let Change::Delete { id, .. } = change {
@@ -263,11 +274,4 @@ pub(crate) fn unregister(arguments: &RemoveArguments, cx: &CommandContext, envir
     })?;
     line("carried out; nothing is captured from this environment any more");
     Ok(ExitCode::SUCCESS)
-}
-
-/// States in the journal what will be done.
-pub(crate) fn state(cx: &CommandContext, action: &str) -> Result<(), Failure> {
-    cx.log
-        .state(action, &[])
-        .map_err(|error| Failure(format!("nothing was changed, because it can't be stated in the journal: {error}")))
 }

@@ -6,7 +6,7 @@ use actlog_core::{CommandContext, Timestamp};
 use serde::Serialize;
 use uuid::Uuid;
 
-use crate::environment::{Environment, policy_in_force};
+use crate::environment::{Environment, PolicyInForce, policy_in_force};
 use crate::output::{count, harmless, line};
 use crate::plan::{Audited, Change, compare, compiled};
 use crate::recover::failed_jobs;
@@ -115,15 +115,14 @@ pub(crate) fn carry_out(arguments: &Arguments, cx: &CommandContext, environment:
     };
     match arguments.format {
         Format::Json => line(serde_json::to_string_pretty(&status)?),
-        Format::Text => print(&status, environment),
+        Format::Text => print(&status, environment, &in_force),
     }
     let drifted = status.drift.iter().any(|drift| drift.kind != "foreign") || status.failed_jobs.count > 0;
     Ok(if drifted { ExitCode::from(DRIFT) } else { ExitCode::SUCCESS })
 }
 
-fn print(status: &Status, environment: &Environment) {
-    let version = status.policy_version.map_or_else(|| "default policy".to_owned(), |v| format!("policy version {v}"));
-    line(format!("{}, {version}", environment.title()));
+fn print(status: &Status, environment: &Environment, in_force: &PolicyInForce) {
+    line(format!("{}, {}", environment.title(), in_force.title()));
     match &status.webhook {
         Some(url) => line(format!("webhook: {}, with {}", harmless(url), count(status.steps, "step"))),
         None => line("webhook: none; `actlog dataverse register` makes it"),

@@ -187,6 +187,13 @@ impl Webhook {
         Ok((!columns.is_empty()).then(|| EndpointChange { columns, what: what.join(", ") }))
     }
 
+    /// A text without the key, in whatever form it could be in it.
+    pub(crate) fn without_key(&self, text: &str) -> String {
+        let Some(key) = &self.key else { return text.to_owned() };
+        let key = String::from_utf8_lossy(key.expose());
+        text.replace(&escaped(&key), "…").replace(&*key, "…")
+    }
+
     /// Whether a key was given, so that it could be compared.
     pub(crate) fn has_key(&self) -> bool {
         self.key.is_some()
@@ -240,6 +247,15 @@ mod tests {
         let plain = Webhook { header: None, ..webhook(Some("https://x.example/"), Some(KEY)) };
         let change = plain.difference(None).unwrap().unwrap();
         assert_eq!((&change.columns["authvalue"], &change.columns["authtype"]), (&json!(KEY), &json!(4)));
+    }
+
+    #[test]
+    fn what_the_environment_says_is_repeated_without_the_key() {
+        let webhook = webhook(None, Some(KEY));
+        for said in [KEY.to_owned(), escaped(KEY), format!("not a url: {KEY}, {}", escaped(KEY))] {
+            let repeated = webhook.without_key(&said);
+            assert!(!repeated.contains("abcdef") && repeated.contains('…'), "{repeated}");
+        }
     }
 
     #[test]

@@ -15,6 +15,8 @@ pub struct Pages<T> {
     /// The URL of the next page; none behind the last one.
     next: Option<String>,
     prefer: String,
+    /// What errors call it.
+    what: String,
     rows: PhantomData<fn() -> T>,
 }
 
@@ -28,7 +30,8 @@ struct Page<T> {
 impl<T: DeserializeOwned> Pages<T> {
     pub(super) fn new(api: WebApi, path_and_query: &str, page_size: u32) -> Self {
         let next = Some(format!("{}{path_and_query}", api.0.base));
-        Self { api, next, prefer: format!("odata.maxpagesize={page_size}"), rows: PhantomData }
+        let what = format!("GET {}", path_and_query.split('?').next().unwrap_or_default());
+        Self { api, next, prefer: format!("odata.maxpagesize={page_size}"), what, rows: PhantomData }
     }
 
     /// The same with the platform's annotations: labels of choices, names and tables of what is looked up.
@@ -64,8 +67,10 @@ impl<T: DeserializeOwned> Pages<T> {
         let mut all = Vec::new();
         while let Some(page) = self.next().await? {
             if all.len() + page.len() > most {
-                let problem = format!("there are more than {most} rows");
-                return Err(WebApiError::Answer { what: "pages".to_owned(), problem });
+                return Err(WebApiError::Answer {
+                    what: self.what,
+                    problem: format!("there are more than {most} rows"),
+                });
             }
             all.extend(page);
         }

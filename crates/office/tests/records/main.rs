@@ -167,6 +167,10 @@ fn the_same_record_has_the_same_id_whatever_the_order_of_its_members() {
     assert_ne!(id(r#"{"RecordType":1,"UserId":"a"}"#), id(r#"{"RecordType":1,"UserId":"b"}"#));
     assert_eq!(id(r#"{"Id":"abc-def-123","UserId":"a"}"#), id(r#"{"UserId":"b","Id":"abc-def-123"}"#));
     assert_ne!(id(r#"{"Id":"abc-def-123"}"#), id(r#"{"Id":"abc-def-123","OrganizationId":"1"}"#));
+    // Also of a record that can't be taken apart.
+    let many: String = (0..300).map(|number| format!(",\"member{number}\":{number}")).collect();
+    assert_ne!(id(&format!(r#"{{"RecordType":1{many},"Z":1}}"#)), id(&format!(r#"{{"RecordType":1{many},"Z":2}}"#)));
+    assert_ne!(id(r#"{"UserId":1,"UserId":2}"#), id(r#"{"UserId":1,"UserId":3}"#));
     for nothing in ["null", "\"\"", "\"00000000-0000-0000-0000-000000000000\"", "\"00000000000000000000000000000000\""]
     {
         let record = format!(r#"{{"Id":{nothing},"UserId":"a"}}"#);

@@ -3,13 +3,13 @@
 use std::borrow::Cow;
 
 use actlog_core::{AuditRecord, Extra, Field, RECORD_TYPE_CRM, Timestamp, WORKLOAD_CRM};
-use actlog_intake::{Arrival, Format};
+use actlog_intake::{Arrival, Format, record_id};
 use serde::Deserialize;
 use uuid::{Uuid, uuid};
 
 use crate::event::{ADMIN_EVENT, Event};
 
-/// Namespace of the Ids of events that have none of their own. Changing it would make every such event a new one.
+/// Namespace of the Ids of events. Changing it would make every event a new one.
 const NAMESPACE: Uuid = uuid!("3d0e8f52-6a1b-5c94-9e07-51b6c2a8f4d3");
 /// `RecordType` "PowerPlatformAdministratorActivity" of the Office 365 feed: what is done in the admin centre.
 const RECORD_TYPE_ADMIN_CENTER: i32 = 256;
@@ -80,13 +80,6 @@ impl Format for Events {
         if input.user_id.is_empty() {
             return Err("UserId is empty; say who did it".to_owned());
         }
-        let id = match input.id {
-            Some(id) if id.is_nil() => {
-                return Err("Id is all zeros; leave it out, or give each event its own".to_owned());
-            }
-            Some(id) => id,
-            None => Uuid::new_v5(&NAMESPACE, element.trim_ascii()),
-        };
         let (record_type, workload) = match event.is_of_admin_center() {
             true => (RECORD_TYPE_ADMIN_CENTER, WORKLOAD_POWER_PLATFORM),
             false => (RECORD_TYPE_CRM, WORKLOAD_CRM),
@@ -96,7 +89,7 @@ impl Format for Events {
             extra.insert(ADMIN_EVENT, row);
         }
         Ok(AuditRecord {
-            id,
+            id: record_id(&NAMESPACE, input.id, element.trim_ascii()),
             record_type,
             version: 1,
             workload: workload.into(),
@@ -173,12 +166,15 @@ mod tests {
     }
 
     #[test]
-    fn an_event_without_an_id_has_the_same_one_each_time_it_is_sent() {
+    fn an_event_has_the_same_id_each_time_it_is_sent() {
         let (one, other) = (event("\"Event\":\"SignIn\""), event("\"Event\":\"SignIn\",\"ResultStatus\":\"Failed\""));
         assert_eq!(map(&one).unwrap().id, map(&format!("  {one}\n")).unwrap().id);
         assert_ne!(map(&one).unwrap().id, map(&other).unwrap().id);
-        let id = "0a0d8709-711e-e811-a952-000d3a732d76";
-        assert_eq!(map(&event(&format!("\"Event\":\"SignIn\",\"Id\":\"{id}\""))).unwrap().id.to_string(), id);
+        let named = |more: &str| {
+            let json = event(&format!("\"Event\":\"SignIn\",\"Id\":\"0a0d8709-711e-e811-a952-000d3a732d76\"{more}"));
+            map(&json).unwrap().id
+        };
+        assert_eq!(named(""), named(",\"AppName\":\"x\""), "what is named is the same whatever else is said");
     }
 
     #[test]
@@ -188,7 +184,6 @@ mod tests {
             (event("\"Event\":\"BackupAndRestore\""), "BackupEnvironment"),
             (event("\"Event\":\"BackupAndRestore\",\"Operation\":\"\""), "BackupEnvironment"),
             (event("\"Event\":\"SignIn\",\"Colour\":1"), "`Colour`, expected one of `Event`"),
-            (event("\"Event\":\"SignIn\",\"Id\":\"00000000-0000-0000-0000-000000000000\""), "all zeros"),
             ("{\"Event\":\"SignIn\",\"UserId\":\"a\"}".to_owned(), "CreationTime"),
             ("{\"Event\":\"SignIn\",\"UserId\":\"a\",\"CreationTime\":\"yesterday\"}".to_owned(), "RFC 3339"),
             (

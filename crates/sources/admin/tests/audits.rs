@@ -51,15 +51,16 @@ async fn actions_become_the_operations_that_webhooks_have_for_them() {
         (58, "role", "RemovePrivilegeRole", "RemovePrivilege", "\"Team, user management\""),
         (59, "role", "ReplacePrivilegesRole", "ReplacePrivileges", "\"Team, user management\""),
         (60, "importmap", "ImportMappingsImportMap", "ImportMappingsImportMap", "\"Configure instance\""),
+        (63, "organization", "EnabledForOrganization", "EnabledForOrganization", "\"Configure instance\""),
         (64, "systemuser", "UserSignIn", "UserSignIn", ""),
         (65, "systemuser", "UserSignIn", "UserSignIn", ""),
         (100, "entity", "DeleteEntity", "DeleteEntity", "\"Attribute deletes\""),
         (101, "attribute", "DeleteAttribute", "DeleteAttribute", "\"Attribute deletes\""),
-        (102, "entity", "AuditChangeAtEntityLevel", "Audit Change at Entity Level", "\"Admin activities\""),
-        (104, "organization", "AuditChangeAtOrgLevel", "Audit Change at Org Level", "\"Admin activities\""),
-        (110, "organization", "AuditDisabled", "Audit Disabled", "\"Admin activities\""),
-        (111, "organization", "DeleteAuditData", "Audit Log Deletion", "\"Admin activities\""),
-        (113, "organization", "UserAccessAuditStopped", "User Access Audit Stopped", "\"Admin activities\""),
+        (102, "entity", "AuditChangeAtEntityLevel", "Audit Change at Entity Level", "\"Configure instance\""),
+        (104, "organization", "AuditChangeAtOrgLevel", "Audit Change at Org Level", "\"Configure instance\""),
+        (110, "organization", "AuditDisabled", "Audit Disabled", "\"Configure instance\""),
+        (111, "organization", "DeleteAuditData", "Audit Log Deletion", "\"Configure instance\""),
+        (113, "organization", "UserAccessAuditStopped", "User Access Audit Stopped", "\"Configure instance\""),
         (1, "systemuser", "Create", "Create", "\"Team, user management\""),
         (2, "team", "Update", "Update", "\"Team, user management\""),
         (3, "role", "Delete", "Delete", "\"Team, user management\""),
@@ -86,8 +87,8 @@ async fn actions_become_the_operations_that_webhooks_have_for_them() {
         assert_eq!(record.crm_organization_unique_name.as_deref(), Some("unq1"));
         assert_eq!(record.correlation_id, None);
     }
-    assert_eq!(extra(&records[12], "AuditActionLabel"), "\"User Access via Web\"");
-    assert_eq!(records[12].creation_time.to_string(), "2024-05-01T10:00:12Z");
+    assert_eq!(extra(&records[13], "AuditActionLabel"), "\"User Access via Web\"");
+    assert_eq!(records[13].creation_time.to_string(), "2024-05-01T10:00:13Z");
     assert_eq!(world.server.violations(), Vec::<String>::new());
 }
 

@@ -1,21 +1,15 @@
-//! The source keeps `docs/component-spec.md`, as a reader of the audit table and as a listener. Reading files is the
-//! same code for all sources, and tried with `crm`.
+//! The source keeps `docs/component-spec.md`, as a reader of the audit table, as a listener, and as a reader of files.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 mod common;
 
-use std::net::SocketAddr;
-
-use actlog_core::{AuditRecord, BuildContext, SystemClock};
+use actlog_core::{AuditRecord, BuildContext};
 use actlog_source_admin::AdminSource;
-use actlog_testkit::compliance::{Answer, SourceUnderTest, Upstream, source};
-use actlog_testkit::http;
+use actlog_testkit::compliance::{Answer, Elements, SourceUnderTest, Upstream, intake, source};
 use async_trait::async_trait;
-use common::{World, build_context, number_of};
+use common::{World, number_of};
 use serde_json::json;
-use tempfile::TempDir;
-use tokio::sync::Semaphore;
 
 /// An environment with an audit table.
 struct Polling(World);
@@ -70,75 +64,20 @@ impl SourceUnderTest for Polling {
     }
 }
 
-/// A tool that posts events.
-struct Posting {
-    folder: TempDir,
-    address: SocketAddr,
-    connections: Semaphore,
-}
-
-const CONNECTIONS: usize = 6;
-
-impl Posting {
-    fn new() -> Self {
-        let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        Self { folder: tempfile::tempdir().unwrap(), address, connections: Semaphore::new(CONNECTIONS) }
-    }
-
-    async fn post(&self, body: &str) -> Answer {
-        let _place = self.connections.acquire().await.unwrap();
-        match http::post(self.address, "/", body.as_bytes()).await.map(|answer| answer.status) {
-            Err(_) => Answer::Lost,
-            Ok(200) => Answer::Acknowledged,
-            Ok(503) => Answer::Busy,
-            Ok(_) => Answer::Refused,
-        }
-    }
-}
-
-#[async_trait]
-impl SourceUnderTest for Posting {
-    type Plugin = AdminSource;
-
-    fn upstream(&self) -> Upstream {
-        Upstream::Push
-    }
-
-    fn config(&self) -> String {
-        format!("listen = \"{}\"\n", self.address)
-    }
-
-    fn build_context(&self) -> BuildContext {
-        build_context(self.folder.path(), std::sync::Arc::new(SystemClock))
-    }
-
-    fn in_flight_limit(&self) -> usize {
-        CONNECTIONS
-    }
-
-    async fn offer(&self, event: u64) -> Answer {
-        let event = json!({
-            "Event": "BackupAndRestore", "Operation": "BackupEnvironment", "UserId": "kim@contoso.com",
-            "CreationTime": "2024-05-01T10:00:00Z", "ObjectId": event.to_string(),
-        });
-        self.post(&event.to_string()).await
-    }
-
-    async fn offer_malformed(&self) -> Answer {
-        self.post("{\"not\": \"an event\"}").await
-    }
-
-    fn event_of(&self, record: &AuditRecord<'_>) -> Option<u64> {
-        record.object_id.as_deref()?.parse().ok()
-    }
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn the_reader_of_the_audit_table_keeps_the_component_specification() {
     source(Polling::new).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn the_listener_keeps_the_component_specification() {
-    source(Posting::new).await;
+async fn listener_and_file_reader_keep_the_component_specification() {
+    let element = |event: u64| {
+        let event = json!({
+            "Event": "BackupAndRestore", "Operation": "BackupEnvironment", "UserId": "kim@contoso.com",
+            "CreationTime": "2024-05-01T10:00:00Z", "ObjectId": event.to_string(),
+        });
+        event.to_string()
+    };
+    let event_of = |record: &AuditRecord<'_>| record.object_id.as_deref()?.parse().ok();
+    intake::<AdminSource>(Elements { element, event_of, more: "format = \"events\"\n" }).await;
 }

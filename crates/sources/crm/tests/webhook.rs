@@ -8,13 +8,13 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use actlog_testkit::compliance::{SourceHarness, SourceRun};
-use common::{Answered, DEADLINE, context, event_of, free_port, post, send, start};
+use common::{Answered, context, event_of, free_port, post, start};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 
 struct World {
     harness: SourceHarness,
-    run: SourceRun,
+    _run: SourceRun,
     address: SocketAddr,
     _folder: TempDir,
 }
@@ -36,7 +36,7 @@ async fn world(more: Value) -> World {
     config.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
     let harness = SourceHarness::new();
     let run = start(&harness, folder.path(), config).await;
-    World { harness, run, address, _folder: folder }
+    World { harness, _run: run, address, _folder: folder }
 }
 
 impl World {

@@ -17,18 +17,30 @@ use crate::seen::{Manifest, Seen, record_key};
 const MAXIMUM_RECORDS: usize = 4096;
 /// Elements that are no records, at most, before a batch is closed.
 const MAXIMUM_REJECTED: usize = 256;
+/// Elements of one blob that are no records and go to the dead letters one by one. More of them are only counted, so that
+/// a blob full of nonsense does not keep the source from its work.
+const REJECTED_OF_BLOB: u64 = 1000;
 
 /// Blobs that wait, the first one perhaps begun.
 #[derive(Debug, Default)]
 pub(crate) struct Queue {
-    blobs: VecDeque<(Arc<Blob>, Elements)>,
+    blobs: VecDeque<Open>,
     bytes: usize,
+}
+
+/// A blob, and the place in it.
+#[derive(Debug)]
+struct Open {
+    blob: Arc<Blob>,
+    elements: Elements,
+    /// Elements so far that are no records.
+    rejected: u64,
 }
 
 impl Queue {
     pub(crate) fn push(&mut self, blob: Blob) {
         self.bytes += blob.body.len();
-        self.blobs.push_back((Arc::new(blob), Elements::default()));
+        self.blobs.push_back(Open { blob: Arc::new(blob), elements: Elements::default(), rejected: 0 });
     }
 
     pub(crate) fn is_empty(&self) -> bool {
@@ -77,23 +89,23 @@ impl Maker {
         received: Timestamp,
         figures: &Figures,
     ) -> io::Result<(Batch, Result<Prepared, EmitError>)> {
-        let blobs: Vec<Arc<Blob>> = queue.blobs.iter().map(|(blob, _)| Arc::clone(blob)).collect();
+        let blobs: Vec<Arc<Blob>> = queue.blobs.iter().map(|open| Arc::clone(&open.blob)).collect();
         let (mut records, mut fresh, mut rejected) = (Vec::new(), Vec::new(), Vec::new());
         let (mut bytes, mut over) = (0, 0);
-        for (blob, (_, elements)) in blobs.iter().zip(&mut queue.blobs) {
-            let reject = |number, place, reason| Rejected { blob: Arc::clone(blob), number, place, reason };
+        for (blob, open) in blobs.iter().zip(&mut queue.blobs) {
             // A listing that is shuffled while it is read can name a blob twice.
-            if elements.is_at_start() && seen.contains(&blob.key)? {
+            if open.elements.is_at_start() && seen.contains(&blob.key)? {
                 figures.blobs_known.inc();
                 over += 1;
                 continue;
             }
-            let is_full = |bytes: usize, records: &Vec<AuditRecord<'_>>, rejected: &Vec<Rejected>| {
-                bytes >= self.batch_size || records.len() == MAXIMUM_RECORDS || rejected.len() == MAXIMUM_REJECTED
-            };
             let mut is_over = false;
-            while !is_over && !is_full(bytes, &records, &rejected) {
-                match elements.next(&blob.body) {
+            while !is_over
+                && bytes < self.batch_size
+                && records.len() < MAXIMUM_RECORDS
+                && rejected.len() < MAXIMUM_REJECTED
+            {
+                match open.elements.next(&blob.body) {
                     Next::Element(number, place) => match map(blob, place.clone(), received) {
                         Ok(record) if seen.insert(record_key(record.id), blob.day)? => {
                             bytes += place.len();
@@ -101,9 +113,11 @@ impl Maker {
                             fresh.push((Arc::clone(blob), number, place));
                         }
                         Ok(_) => drop(figures.duplicates.inc()),
-                        Err(error) => rejected.push(reject(number, place, error.to_string())),
+                        Err(error) => rejected.extend(open.reject(number, place, error.to_string(), figures)),
                     },
-                    Next::Malformed(number, place, reason) => rejected.push(reject(number, place, reason)),
+                    Next::Malformed(number, place, reason) => {
+                        rejected.extend(open.reject(number, place, reason, figures));
+                    }
                     Next::End => is_over = true,
                 }
             }
@@ -114,14 +128,14 @@ impl Maker {
             figures.blobs_taken.inc();
             over += 1;
         }
-        figures.received.inc_by((fresh.len() + rejected.len()) as u64);
+        figures.received.inc_by(fresh.len() as u64);
         let position = encode(reached, seen.sync()?)?;
         let prepared = self.emitter.prepare(records, Some(position.clone()));
-        queue.bytes -= queue.blobs.drain(..over).map(|(blob, _)| blob.body.len()).sum::<usize>();
+        queue.bytes -= queue.blobs.drain(..over).map(|open| open.blob.body.len()).sum::<usize>();
         let mut batch = Batch { rejected, fresh, position, received };
         if let Err(error @ EmitError::TooLarge { .. }) = &prepared {
             // Records can be larger than what they come from. It would be so the next time as well.
-            batch.refuse(&error.to_string());
+            batch.refuse(&error.to_string(), figures);
             let prepared = self.make_again(&batch);
             return Ok((batch, prepared));
         }
@@ -135,9 +149,23 @@ impl Maker {
     }
 }
 
+impl Open {
+    /// Input for the dead letters; none where only the count grows.
+    fn reject(&mut self, number: u64, place: Range<usize>, mut reason: String, figures: &Figures) -> Option<Rejected> {
+        figures.rejected.inc();
+        self.rejected += 1;
+        if self.rejected == REJECTED_OF_BLOB {
+            reason.push_str("; further elements of this blob that are no records are only counted");
+        }
+        let blob = Arc::clone(&self.blob);
+        (self.rejected <= REJECTED_OF_BLOB).then_some(Rejected { blob, number, place, reason })
+    }
+}
+
 impl Batch {
     /// Makes all records input that is none.
-    fn refuse(&mut self, reason: &str) {
+    fn refuse(&mut self, reason: &str, figures: &Figures) {
+        figures.rejected.inc_by(self.fresh.len() as u64);
         let refused = self.fresh.drain(..).map(|(blob, number, place)| {
             let reason = reason.to_owned();
             Rejected { blob, number, place, reason }

@@ -112,7 +112,9 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
-    fn all(body: &[u8]) -> (Vec<&[u8]>, Option<(u64, &[u8])>) {
+    type Malformed<'a> = Option<(u64, &'a [u8])>;
+
+    fn all(body: &[u8]) -> (Vec<&[u8]>, Malformed<'_>) {
         let (mut elements, mut found) = (Elements::default(), Vec::new());
         loop {
             match elements.next(body) {
@@ -134,7 +136,10 @@ mod tests {
     fn elements_are_given_as_they_stand() {
         let none: Vec<&[u8]> = Vec::new();
         assert_eq!(all(b"\xEF\xBB\xBF [ ] "), (none.clone(), None));
-        assert_eq!(all(b"[{\"a\": [1]} ,\n2,\"]\",null]\n"), (vec![&b"{\"a\": [1]}"[..], b"2", b"\"]\"", b"null"], None));
+        assert_eq!(
+            all(b"[{\"a\": [1]} ,\n2,\"]\",null]\n"),
+            (vec![&b"{\"a\": [1]}"[..], b"2", b"\"]\"", b"null"], None)
+        );
     }
 
     #[test]

@@ -38,6 +38,7 @@ enum Flow {
     Stop,
 }
 
+/// The one that takes in what the feeds hand over.
 pub(crate) struct Committer {
     maker: Arc<Maker>,
     shared: Arc<Shared>,
@@ -134,7 +135,7 @@ impl Committer {
                     let _ = taken.send(());
                     Flow::On
                 }
-                None if self.ahead_since.is_some() => self.commit_position().await?,
+                None if self.ahead_since.is_some() => self.commit_position(None).await?,
                 None => return Ok(()),
             };
             if matches!(flow, Flow::Stop) || matches!(self.fold_if_due().await?, Flow::Stop) {
@@ -193,11 +194,7 @@ impl Committer {
     }
 
     /// Stores what is no record with the dead letters, and then hands over the batch.
-    async fn hand_over(
-        &mut self,
-        batch: Batch,
-        prepared: Result<Prepared, EmitError>,
-    ) -> Result<Flow, SourceError> {
+    async fn hand_over(&mut self, batch: Batch, prepared: Result<Prepared, EmitError>) -> Result<Flow, SourceError> {
         let (problems, shutdown) = (&self.shared.problems, &self.shutdown);
         for input in batch.rejected() {
             tracing::warn!(place = input.place, reason = input.reason, "input goes to the dead letters");
@@ -208,7 +205,6 @@ impl Committer {
                     Attempt::Stop => return Ok(Flow::Stop),
                 }
             }
-            self.shared.figures.rejected.inc();
         }
         self.ahead_since = None;
         let batch = Arc::new(batch);
@@ -242,28 +238,27 @@ impl Committer {
 
     async fn state(&mut self, gap: Gap) -> Result<Flow, SourceError> {
         tracing::warn!(reason = gap.reason, detail = gap.detail, "events may be missing");
-        let position = self.position().await?;
-        loop {
-            let state = self.maker.emitter.state_gap(gap.clone(), Some(position.clone()));
-            match attempt(&self.shared.problems, &self.shutdown, state).await? {
-                Attempt::Done(receipt) => self.in_flight.push_back(receipt),
-                Attempt::Again => continue,
-                Attempt::Stop => return Ok(Flow::Stop),
-            }
-            return Ok(Flow::On);
-        }
+        self.commit_position(Some(&gap)).await
     }
 
-    async fn commit_position(&mut self) -> Result<Flow, SourceError> {
-        let position = self.position().await?;
+    /// Hands over the position, with a gap or alone.
+    async fn commit_position(&mut self, gap: Option<&Gap>) -> Result<Flow, SourceError> {
+        let (position, emitter) = (self.position().await?, &self.maker.emitter);
         loop {
-            let emit = self.maker.emitter.emit(Vec::new(), Some(position.clone()));
-            match attempt(&self.shared.problems, &self.shutdown, emit).await? {
-                Attempt::Done(receipt) => self.in_flight.push_back(receipt),
-                Attempt::Again => continue,
+            let work = async {
+                match gap {
+                    Some(gap) => emitter.state_gap(gap.clone(), Some(position.clone())).await,
+                    None => emitter.emit(Vec::new(), Some(position.clone())).await,
+                }
+            };
+            match attempt(&self.shared.problems, &self.shutdown, work).await? {
+                Attempt::Done(receipt) => {
+                    self.in_flight.push_back(receipt);
+                    return Ok(Flow::On);
+                }
+                Attempt::Again => {}
                 Attempt::Stop => return Ok(Flow::Stop),
             }
-            return Ok(Flow::On);
         }
     }
 
@@ -298,8 +293,9 @@ impl Committer {
     /// Makes durable what the index consists of, unless it is as `committed` says; and then removes the files that it
     /// does not consist of.
     async fn settle(&mut self, committed: &Manifest) -> Result<Flow, SourceError> {
-        if lock(&self.shared).manifest() != *committed
-            && let Flow::Stop = self.commit_position().await?
+        let shared = Arc::clone(&self.shared);
+        if blocking(move || Ok(lock(&shared).manifest())).await? != *committed
+            && let Flow::Stop = self.commit_position(None).await?
         {
             return Ok(Flow::Stop);
         }

@@ -147,7 +147,10 @@ impl Office365Config {
             return Err(ConfigError::new("content_types", message));
         }
         if self.content_types.is_empty() {
-            return Err(ConfigError::new("content_types", format!("name at least one of {}", CONTENT_TYPES.join(", "))));
+            return Err(ConfigError::new(
+                "content_types",
+                format!("name at least one of {}", CONTENT_TYPES.join(", ")),
+            ));
         }
         if let Some(text) = &self.base_url {
             let is_usable = Url::parse(text)
@@ -200,7 +203,8 @@ mod tests {
         check(|_| ()).unwrap();
         check(|table| table["base_url"] = "http://127.0.0.1:8080".into()).unwrap();
         let other = |table: &mut serde_json::Value| table["tenants"]["other"] = table["tenants"]["contoso"].clone();
-        let cases: [(&str, &dyn Fn(&mut serde_json::Value)); 10] = [
+        type Change<'a> = &'a dyn Fn(&mut serde_json::Value);
+        let cases: [(&str, Change<'_>); 10] = [
             ("tenants", &|table| table["tenants"] = serde_json::json!({})),
             ("tenants.other.id", &other),
             ("tenants.contoso.application", &|table| {

@@ -139,9 +139,10 @@ impl Feed {
         let place = format!("{} {}", self.service.name, self.content_type);
         let lag = self.shared.figures.lag(&self.service.name, self.content_type);
         let mut backoff = Backoff::new(FIRST_PAUSE.min(self.shared.poll), LONGEST_PAUSE);
+        let begun = self.service.now();
         while !self.deliveries.is_closed() {
             let outcome = self.round().await;
-            self.show_lag(&lag);
+            self.show_lag(&lag, begun);
             let pause = match outcome {
                 Ok(()) => {
                     self.shared.problems.clear(&place);
@@ -161,10 +162,10 @@ impl Feed {
         }
     }
 
-    fn show_lag(&self, lag: &Gauge) {
-        if let Some(reached) = self.reached {
-            lag.set((self.service.now().unix_milliseconds() - reached.unix_milliseconds()).max(0) / 1000);
-        }
+    /// While nothing was ever reached, the lag is that since the feed has `begun`.
+    fn show_lag(&self, lag: &Gauge, begun: Timestamp) {
+        let reached = self.reached.unwrap_or(begun);
+        lag.set((self.service.now().unix_milliseconds() - reached.unix_milliseconds()).max(0) / 1000);
     }
 
     /// Takes what became available since the last round.
@@ -181,16 +182,21 @@ impl Feed {
         let mut left = None;
         for window in plan.windows() {
             let listed = self.list(window).await;
-            let is_broken = listed.is_err();
-            left = left.or(listed.unwrap_or_else(Some));
             // What is left behind is listed again in the next round. It holds up the position, not what comes after it.
-            let reached = left.is_none().then_some(window.to);
+            let broken = match listed {
+                Ok(behind) => {
+                    left = left.or(behind.map(|trouble| Trouble { wait: Some(self.shared.poll), ..trouble }));
+                    None
+                }
+                Err(trouble) => Some(trouble),
+            };
+            let reached = (left.is_none() && broken.is_none()).then_some(window.to);
             let (taken, is_taken) = oneshot::channel();
             self.hand_over(Delivery::Listed { reached: reached.map(|until| self.reach(until)), taken }).await?;
             is_taken.await.map_err(|_| Trouble::stopped())?;
             self.reached = self.reached.max(reached);
-            if is_broken {
-                break;
+            if let Some(trouble) = broken {
+                return Err(trouble);
             }
         }
         left.map_or(Ok(()), Err)
@@ -249,7 +255,8 @@ impl Feed {
             {
                 taking.push(self.take(entry));
             }
-            if waiting.is_empty() && listing.is_terminated()
+            if waiting.is_empty()
+                && listing.is_terminated()
                 && let Some(url) = next.take()
             {
                 pages += 1;

@@ -24,7 +24,7 @@ impl Figures {
             metrics.counter("actlog_office365_blobs", help, &[("outcome", outcome)])
         };
         Self {
-            received: metrics.counter("actlog_source_received", "Elements of blobs that came in", &[]),
+            received: metrics.counter("actlog_source_received", "Records that came in for the first time", &[]),
             rejected: metrics.counter("actlog_source_rejected", "Elements of blobs that are no records", &[]),
             duplicates: metrics.counter(
                 "actlog_office365_duplicate_records",

@@ -66,7 +66,8 @@ mod tests {
     #[test]
     fn a_position_reads_back_as_it_was_written_and_another_version_does_not() {
         let time = Timestamp::parse("2026-11-22T12:55:12.250Z").unwrap();
-        let of_tenant = BTreeMap::from([("Audit.General".to_owned(), time), ("DLP.All".to_owned(), Timestamp::default())]);
+        let of_tenant =
+            BTreeMap::from([("Audit.General".to_owned(), time), ("DLP.All".to_owned(), Timestamp::default())]);
         let position = Position::new(BTreeMap::from([(Uuid::from_u128(7), of_tenant)]), Manifest::default());
         let bytes = position.encode().unwrap();
         assert_eq!(Position::decode(&bytes).unwrap(), position);

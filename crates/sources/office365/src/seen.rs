@@ -176,8 +176,7 @@ impl Seen {
                 Some(log) => log,
                 None => self.begin_log()?,
             };
-            let written =
-                log.file.write_all_at(&self.unwritten, log.part.bytes).and_then(|()| log.file.sync());
+            let written = log.file.write_all_at(&self.unwritten, log.part.bytes).and_then(|()| log.file.sync());
             written.map_err(|error| at(&log.part.path(&self.folder), error))?;
             log.part.bytes += self.unwritten.len() as u64;
             log.part.checksum = crc32c::crc32c_append(log.part.checksum, &self.unwritten);

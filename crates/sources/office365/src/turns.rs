@@ -83,7 +83,8 @@ mod tests {
                 times.push(Instant::now());
             }
             for (place, time) in times.iter().enumerate() {
-                let within = times[place..].iter().take_while(|other| **other - *time < Duration::from_secs(60)).count();
+                let within =
+                    times[place..].iter().take_while(|other| **other - *time < Duration::from_secs(60)).count();
                 assert!(within <= limit as usize + 1, "{within} of {limit}");
             }
             let minutes = (*times.last().unwrap() - times[0]).as_secs_f64() / 60.0;

@@ -119,7 +119,7 @@ mod tests {
                 prop_assert!(now.unix_milliseconds() - from <= EARLIEST);
             }
             if let (Some(first), Some(last)) = (windows.first(), windows.last()) {
-                let begins = reached.map_or(true, |reached| {
+                let begins = reached.is_none_or(|reached| {
                     first.from <= plan.lost.map_or(reached, |lost| lost.to)
                 });
                 prop_assert!(begins);

@@ -49,7 +49,8 @@ async fn all_pages_are_followed_and_each_record_is_taken_once() {
     let metrics = world.harness.metrics_text();
     let figure = |name: &str, label: &str| {
         let line = metrics.lines().find(|line| line.starts_with(&format!("{name}{{")) && line.contains(label));
-        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok()).unwrap_or_else(|| panic!("{name}: {metrics}"))
+        line.and_then(|line| line.rsplit(' ').next()?.parse::<u64>().ok())
+            .unwrap_or_else(|| panic!("{name}: {metrics}"))
     };
     assert_eq!(figure("actlog_source_received_total", ""), 26);
     assert_eq!(figure("actlog_office365_duplicate_records_total", ""), 24);
@@ -78,13 +79,11 @@ async fn content_that_is_listed_late_is_taken() {
 async fn a_restart_takes_nothing_twice_even_if_the_blob_is_another_one() {
     let mut world = World::new("").await;
     for round in 0..5 {
-        let mut state = world.service.state();
         for number in 0..20 {
             // Duplicates come in other blobs, also long after the first.
             let records = [round * 20 + number, number, (round * 20 + number) / 2];
-            state.publish(&format!("c{round}-{number}"), HOUR, blob(records));
+            world.service.state().publish(&format!("c{round}-{number}"), HOUR, blob(records));
         }
-        drop(state);
         let run = world.start().await;
         let so_far = usize::try_from(round * 20).unwrap();
         world.wait_for(so_far + 7).await;
@@ -188,7 +187,11 @@ async fn what_is_no_record_goes_to_the_dead_letters_and_harms_nothing_around_it(
     }
     let run = world.start().await;
     world.wait_for(4).await;
-    assert!(world.harness.wait(|harness| harness.dead_letters().len() == 4).await, "{:?}", world.harness.dead_letters());
+    assert!(
+        world.harness.wait(|harness| harness.dead_letters().len() == 4).await,
+        "{:?}",
+        world.harness.dead_letters()
+    );
     world.wait_for_round().await;
     assert_eq!(world.taken(), [1, 2, 3, 5]);
     let mut places: Vec<String> = world.harness.dead_letters().into_iter().map(|letter| letter.place).collect();
@@ -197,6 +200,22 @@ async fn what_is_no_record_goes_to_the_dead_letters_and_harms_nothing_around_it(
     assert_eq!(places, [place("cut", 2), place("odd", 2), place("odd", 4), place("page", 1)]);
     assert_eq!(world.service.state().count("audit/page"), 3, "a page of a proxy may be gone the next time");
     assert_eq!(world.service.state().count("audit/odd"), 1);
+    world.stop(run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_blob_full_of_nonsense_is_counted_and_does_not_fill_the_dead_letters() {
+    let world = World::new("").await;
+    let nonsense = vec!["17"; 1500].join(",");
+    world.service.state().publish("nonsense", HOUR, format!("[{nonsense},{}]", record(1)));
+    let run = world.start().await;
+    world.wait_for(1).await;
+    let letters = world.harness.dead_letters();
+    assert_eq!(letters.len(), 1000);
+    assert!(letters[999].reason.contains("only counted"), "{:?}", letters[999]);
+    let metrics = world.harness.metrics_text();
+    let rejected = metrics.lines().find(|line| line.starts_with("actlog_source_rejected_total"));
+    assert!(rejected.is_some_and(|line| line.ends_with(" 1500")), "{rejected:?}");
     world.stop(run).await;
 }
 

@@ -20,6 +20,7 @@
 
 mod checks;
 mod enrichment;
+mod intake;
 mod sink;
 mod sink_harness;
 mod source;
@@ -31,6 +32,7 @@ use std::pin::Pin;
 use std::time::Duration;
 
 pub use enrichment::EnrichmentUnderTest;
+pub use intake::{Elements, intake};
 pub use sink::{Guarantee, Outage, SinkUnderTest};
 pub use sink_harness::{Crash, SinkHarness, SinkRun};
 pub use source::{Answer, SourceUnderTest, Upstream};

@@ -18,6 +18,9 @@ const BASE: &str = "/api/data/v9.2/";
 /// Rows of a page where the client does not ask for fewer, and at most.
 const PAGE: usize = 5000;
 
+/// Related rows that come with a row; more are behind a link. The platform's own number is not documented.
+const EXPANDED: usize = 10;
+
 /// Status, the platform's code, what it says.
 pub(super) type Refusal = (u16, &'static str, String);
 
@@ -311,6 +314,12 @@ impl State {
             let rows = rows.map(|row| self.shown(target, &row, inner, annotate).map(Value::Object));
             let mut rows: Vec<Value> = rows.collect::<Result<_, _>>()?;
             let single = table.lookups.iter().any(|(known, ..)| known == name);
+            if rows.len() > EXPANDED && target.set != ATTRIBUTES {
+                rows.truncate(EXPANDED);
+                let (set, id) = (table.set, row[table.id].as_str().unwrap_or_default());
+                let link = format!("{}{BASE}{set}({id})/{name}", self.url);
+                shown.insert(format!("{name}@odata.nextLink"), json!(link));
+            }
             let value = if single { rows.pop().unwrap_or_default() } else { Value::Array(rows) };
             shown.insert(name.clone(), value);
         }

@@ -45,6 +45,7 @@ const MESSAGES: &[(&str, &[&str])] = &[
     ("Associate", &["none"]),
     ("Close", &["incident"]),
     ("Create", EVERY),
+    ("CreateMultiple", EVERY),
     ("Delete", EVERY),
     ("Disassociate", &["none"]),
     ("Execute", &["none"]),
@@ -67,6 +68,7 @@ const MESSAGES: &[(&str, &[&str])] = &[
     ("SetState", BUSINESS),
     ("SetStateDynamicEntity", BUSINESS),
     ("Update", EVERY),
+    ("UpdateMultiple", EVERY),
     ("WhoAmI", &["none"]),
     ("Win", &["opportunity"]),
 ];

@@ -1,5 +1,5 @@
-//! What is in the feed: blobs and their records, made from a seed when they are asked for. Nothing is kept in memory, so
-//! that a million records cost nothing until they are fetched.
+//! What is in the feed: blobs and their records, made from a seed when they are asked for. Nothing is kept in memory,
+//! so that a million records cost nothing until they are fetched.
 
 use std::collections::HashSet;
 use std::time::Duration;

@@ -18,7 +18,7 @@ pub(crate) struct Arguments {
     #[arg(long)]
     file: Option<PathBuf>,
     #[command(flatten)]
-    live: live::Arguments,
+    live: live::Environment,
     /// How to print it
     #[arg(long, value_enum, default_value_t = Format::Text)]
     format: Format,

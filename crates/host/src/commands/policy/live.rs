@@ -8,7 +8,7 @@ use crate::config_file::Loaded;
 
 /// Which environment, and how it is reached. Without the feature `dataverse` there is none.
 #[derive(clap::Args)]
-pub(super) struct Arguments {
+pub(super) struct Environment {
     /// Compare with the audit flags of a live environment: that of the organisation of this name, or the only one
     #[cfg(feature = "dataverse")]
     #[arg(long, value_name = "ORGANIZATION")]
@@ -36,7 +36,7 @@ pub(super) struct Live<'a> {
 }
 
 #[cfg(feature = "dataverse")]
-impl Arguments {
+impl Environment {
     /// Reads the flags from the environment, if that was asked for.
     pub(super) fn read<'a>(&self, loaded: &'a Loaded) -> Result<Option<Live<'a>>, Failure> {
         use actlog_http::client::{Client, ClientConfig};
@@ -62,7 +62,7 @@ impl Arguments {
 }
 
 #[cfg(not(feature = "dataverse"))]
-impl Arguments {
+impl Environment {
     pub(super) fn read<'a>(&self, _: &'a Loaded) -> Result<Option<Live<'a>>, Failure> {
         Ok(None)
     }

@@ -263,7 +263,7 @@ impl Run<'_> {
         let (mut records, mut bytes) = (Vec::<AuditRecord<'static>>::new(), 0);
         while let Some(Some(one)) = cx.shutdown.run_until_cancelled(detailed.next()).await {
             let (row, details, size) = one.map_err(failed)?;
-            self.position.take(row.created_on, row.id, audits.overlap);
+            self.position.take(row.created_on, row.id, audits.overlap, received);
             records.push(row::record(row, details, &self.environment, received));
             bytes += size;
             if bytes >= BATCH_BYTES {
@@ -296,7 +296,7 @@ impl Run<'_> {
         self.cx.emitter.reject(input).await?;
         // Known for as long as it is read again.
         let created_on = serde_json::from_str::<When>(raw.get()).map_or(self.position.newest, |when| when.createdon);
-        self.position.take(created_on, id, self.audits.overlap);
+        self.position.take(created_on, id, self.audits.overlap, self.audits.clock.now());
         Ok(true)
     }
 
@@ -312,7 +312,8 @@ impl Run<'_> {
             (self.is_off, "auditing is switched off in the environment, so nothing is written to its audit table"),
             (
                 self.are_details_refused,
-                "details of audit rows are refused, so old and new values, members and privileges are missing; give                  the application user a role with View Audit History and View Audit Summary",
+                "details of audit rows are refused, so old and new values, members and privileges are missing; give \
+                 the application user a role with View Audit History and View Audit Summary",
             ),
         ];
         let reasons: Vec<&str> = complaints.iter().filter(|(holds, _)| *holds).map(|(_, text)| *text).collect();

@@ -41,9 +41,10 @@ impl Position {
         self.seen.iter().any(|(_, seen)| *seen == id)
     }
 
-    /// A row is taken. Rows that lie further back than `overlap` (milliseconds) from the newest are not read again.
-    pub(super) fn take(&mut self, created_on: Timestamp, id: Uuid, overlap: i64) {
-        self.newest = self.newest.max(created_on);
+    /// A row is taken, `now`. Rows that lie further back than `overlap` (milliseconds) from the newest are not read
+    /// again. A row that claims to be from the future does not move the reading there.
+    pub(super) fn take(&mut self, created_on: Timestamp, id: Uuid, overlap: i64, now: Timestamp) {
+        self.newest = self.newest.max(created_on.min(now));
         self.seen.insert((created_on, id));
         let from = (self.read_from(overlap), Uuid::nil());
         if self.seen.first().is_some_and(|oldest| *oldest < from) {
@@ -95,6 +96,8 @@ mod tests {
     use super::*;
 
     const OVERLAP: i64 = 600_000;
+    /// Later than every row here but one.
+    const NOW: i64 = i64::MAX / 2;
 
     fn at(milliseconds: i64) -> Timestamp {
         Timestamp::from_unix_milliseconds(milliseconds)
@@ -104,20 +107,28 @@ mod tests {
     fn rows_within_the_overlap_are_known_and_older_ones_are_forgotten() {
         let mut position = Position::new(at(0));
         let ids: Vec<Uuid> = (1..=3).map(Uuid::from_u128).collect();
-        position.take(at(1_000_000), ids[0], OVERLAP);
+        position.take(at(1_000_000), ids[0], OVERLAP, at(NOW));
         // Late, but not too late.
-        position.take(at(500_000), ids[1], OVERLAP);
+        position.take(at(500_000), ids[1], OVERLAP, at(NOW));
         assert!(position.has(at(1_000_000), ids[0]) && position.has(at(500_000), ids[1]));
         assert_eq!(position.read_from(OVERLAP), at(400_000));
-        position.take(at(1_200_000), ids[2], OVERLAP);
+        position.take(at(1_200_000), ids[2], OVERLAP, at(NOW));
         assert!(!position.has(at(500_000), ids[1]) && position.has(at(1_000_000), ids[0]));
+    }
+
+    #[test]
+    fn a_row_from_the_future_is_known_and_hides_no_other() {
+        let mut position = Position::new(at(0));
+        position.take(at(9_000_000_000), Uuid::from_u128(1), OVERLAP, at(1_000_000));
+        assert_eq!(position.read_from(OVERLAP), at(400_000));
+        assert!(position.has(at(9_000_000_000), Uuid::from_u128(1)));
     }
 
     #[test]
     fn a_position_has_a_limit() {
         let mut position = Position::new(at(0));
         for number in 0..=MAXIMUM_SEEN as u128 {
-            position.take(at(1000 + number as i64), Uuid::from_u128(number), OVERLAP);
+            position.take(at(1000 + number as i64), Uuid::from_u128(number), OVERLAP, at(NOW));
         }
         assert_eq!(position.seen.len(), MAXIMUM_SEEN);
         assert!(!position.has(at(1000), Uuid::nil()));
@@ -132,7 +143,7 @@ mod tests {
         ) {
             let mut position = Position::new(at(i64::from(polled)));
             for (time, id) in rows {
-                position.take(at(i64::from(time)), Uuid::from_u128(id), OVERLAP);
+                position.take(at(i64::from(time)), Uuid::from_u128(id), OVERLAP, at(NOW));
             }
             prop_assert_eq!(Position::decode(&position.encode()), Some(position));
         }

@@ -11,9 +11,8 @@ use std::time::Duration;
 use actlog_core::{AuditRecord, BuildContext, SourceDescriptor, SystemClock};
 use actlog_source_crm::CrmSource;
 use actlog_testkit::compliance::{SourceHarness, SourceRun};
+use actlog_testkit::http::Connection;
 use actlog_testkit::storage::FaultStorage;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
 use uuid::Uuid;
 
 /// Longer than anything here takes; a test that waits this long has failed.
@@ -55,31 +54,24 @@ pub fn free_port() -> SocketAddr {
     std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
 }
 
-/// Status, headers and body of an answer; none when there was none.
+/// Status and body of an answer.
 pub struct Answered {
     pub status: u16,
-    pub head: String,
     pub body: String,
 }
 
-pub async fn post(address: SocketAddr, path: &str, headers: &str, body: &[u8]) -> Option<Answered> {
-    send(address, "POST", path, headers, body).await
-}
-
-pub async fn send(address: SocketAddr, method: &str, path: &str, headers: &str, body: &[u8]) -> Option<Answered> {
+/// Posts on a connection of its own; none when there is no answer. `headers` are whole lines.
+pub async fn post(address: SocketAddr, target: &str, headers: &str, body: &[u8]) -> Option<Answered> {
     let exchange = async {
-        let mut stream = TcpStream::connect(address).await.ok()?;
+        let mut connection = Connection::open(address).await.ok()?;
         let length = body.len();
         let head = format!(
-            "{method} {path} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
+            "POST {target} HTTP/1.1\r\nhost: t\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
         );
-        // The source may answer before it has everything.
-        let _ = stream.write_all(&[head.as_bytes(), body].concat()).await;
-        let mut answer = String::new();
-        let _ = stream.read_to_string(&mut answer).await;
-        let (head, body) = answer.split_once("\r\n\r\n")?;
-        let status = head.split(' ').nth(1)?.parse().ok()?;
-        Some(Answered { status, head: head.to_owned(), body: body.to_owned() })
+        // The source may answer, and close, before it has everything.
+        let _ = connection.send(&[head.as_bytes(), body].concat()).await;
+        let response = connection.response().await.ok()?;
+        Some(Answered { status: response.status, body: response.text() })
     };
     tokio::time::timeout(DEADLINE, exchange).await.expect("an answer in time")
 }

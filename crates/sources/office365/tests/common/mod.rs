@@ -185,14 +185,18 @@ fn answer(state: &mut State, entra: &Entra, request: &Request<Bytes>) -> Respons
             assert!(state.now().unix_milliseconds() - from.unix_milliseconds() <= 7 * DAY, "{whole}");
             let skip: usize = parameter("nextPage").map_or(0, |text| text.parse().unwrap());
             let within = |content: &&Content| {
-                parameter("contentType") == Some(content.content_type) && from <= content.created && content.created < to
+                parameter("contentType") == Some(content.content_type)
+                    && from <= content.created
+                    && content.created < to
             };
             let all: Vec<&Content> = state.contents.iter().filter(within).collect();
-            let page: Vec<_> = all.iter().skip(skip).take(state.page_size).map(|content| entry(content, host, &prefix)).collect();
+            let page: Vec<_> =
+                all.iter().skip(skip).take(state.page_size).map(|content| entry(content, host, &prefix)).collect();
             let mut response = json(StatusCode::OK, &page.into());
             if skip + state.page_size < all.len() {
                 let next = skip + state.page_size;
-                let base = whole.split("&nextPage").next().unwrap().replace("&PublisherIdentifier", "&publisherIdentifier");
+                let base =
+                    whole.split("&nextPage").next().unwrap().replace("&PublisherIdentifier", "&publisherIdentifier");
                 let base = base.split("&publisherIdentifier").next().unwrap();
                 let uri = format!("http://{host}{base}&nextPage={next}");
                 response.headers_mut().insert("NextPageUri", uri.parse().unwrap());
