@@ -16,7 +16,9 @@ fuzz_target!(|text: &str| {
             workload: WORKLOAD_CRM.into(),
             operation: operation.into(),
             entity_name: Some(entity.into()),
-            query: Some("<filter type=\"and\"><condition column=\"name\" operator=\"eq\" value=\"secret\" /></filter>".into()),
+            query: Some(
+                "<filter type=\"and\"><condition column=\"name\" operator=\"eq\" value=\"secret\" /></filter>".into(),
+            ),
             ..AuditRecord::default()
         };
         let _ = policy.apply(&mut record);

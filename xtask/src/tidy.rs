@@ -8,7 +8,7 @@ use std::process::Command;
 
 use toml::{Table, Value};
 
-use crate::command;
+use crate::{command, coverage};
 
 /// Lines that a source or a document may have.
 const MOST_LINES: usize = 1000;
@@ -34,6 +34,7 @@ pub(crate) fn run(root: &Path) -> Result<(), String> {
         workspace_dependencies(&repository),
         lock_file(&repository),
         links(&repository),
+        coverage(&repository),
     ];
     let findings = rules.concat();
     if findings.is_empty() {
@@ -180,6 +181,11 @@ fn lock_file(repository: &Repository) -> Vec<String> {
         .filter(|(_, line)| line.starts_with("source = ") && *line != REGISTRY)
         .map(|(number, line)| format!("Cargo.lock:{}: {line} is not the public registry", number + 1))
         .collect()
+}
+
+/// The page on coverage has every row of the specification, each with tests that are there.
+fn coverage(repository: &Repository) -> Vec<String> {
+    coverage::check(repository.text(coverage::PAGE), |name| Some(repository.text(name)))
 }
 
 /// Links between documents lead somewhere.

@@ -160,8 +160,9 @@ fn read_file(
                 }
             }
             Some(Err(reason)) => {
-                // Without the header, the rest says nothing. It is told once, and again when the file has grown.
-                (place.offset, place.read_length) = (length, length);
+                // Without the header, the rest says nothing. It is told once, and again when the file has grown; unless a
+                // compressed file has become whole by then.
+                *(if is_plain { &mut place.offset } else { &mut place.read_length }) = length;
                 position.set(path, place);
                 let trouble = Some(Trouble { line: 1, reason, sample: head });
                 let piece = Piece { data: Vec::new(), lines_before: 0, trouble };

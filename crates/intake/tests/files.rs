@@ -276,3 +276,18 @@ async fn rows_and_headers_that_can_not_be_read_are_told_once_with_their_line() {
         assert!(reason.contains(part), "{part}: {reason}");
     }
 }
+
+#[tokio::test]
+async fn a_compressed_csv_whose_header_is_cut_off_is_read_when_it_is_whole() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("a.csv.gz");
+    let whole = gzip(format!("note,event\n{}", rows(0..100)).as_bytes());
+    let harness = SourceHarness::new();
+    for (content, expected) in [(&whole[..12], 0), (&whole[..12], 0), (&whole[..], 100)] {
+        std::fs::write(&path, content).unwrap();
+        read(&harness, folder.path(), json!({ "path": "*.csv.gz" })).await;
+        assert_eq!(events(&harness).len(), expected);
+        let found = letters(&harness);
+        assert!(found.len() == 1 && found[0].1.contains("can't be decompressed"), "{found:?}");
+    }
+}

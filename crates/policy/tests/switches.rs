@@ -238,6 +238,8 @@ fn other_products_are_not_subject_to_the_switches_of_entities_and_reading() {
     };
     let kept = applied(&policy, of_exchange("RetrieveSomething"));
     assert_eq!((kept.category, kept.activity, kept.policy_version), (None, None, Some(7)));
+    let own = AuditRecord { category: Some("Delete".into()), ..of_exchange("HardDelete") };
+    assert_eq!(applied(&policy, own).category.as_deref(), Some("Delete"), "its source's");
     assert_eq!(decide(&policy, of_exchange("FileAccessed")), "message:FileAccessed");
 }
 

@@ -119,7 +119,7 @@ pub async fn torture(folder: &Path, plan: &OfficeTorture, mut progress: impl FnM
     let mut content = ContentPlan::new(plan.seed, plan.records, now.plus_milliseconds(-3 * DAY), end);
     content.records_per_blob = 200;
     content.duplicates_percent = 30;
-    content.expired_per_mille = 10;
+    content.expired_per_mille = 40;
     content.malformed_per_mille = 1;
     content.listing_lag = LATE;
     let server = OfficeServer::start(OfficeOptions::new(content, now)).await;

@@ -96,10 +96,9 @@ pub(crate) fn carry_out(arguments: &Arguments, cx: &CommandContext, environment:
         cx,
         &format!("dataverse recover {}: resume {jobs}, from {first} to {last}", environment.title()),
     )?;
-    let results = environment.wait(resume(environment, failed, arguments.wait.0))?;
-    let Results { delivered, running, ref lost } = results;
+    let Results { delivered, running, lost } = environment.wait(resume(environment, failed, arguments.wait.0))?;
     let outcome = format!("{delivered} delivered, {} lost, {running} still running", lost.len());
-    let gap = span(lost).map(|(from, to)| Gap {
+    let gap = span(&lost).map(|(from, to)| Gap {
         from,
         to: Some(to),
         reason: REASON.to_owned(),
@@ -107,13 +106,13 @@ pub(crate) fn carry_out(arguments: &Arguments, cx: &CommandContext, environment:
             "{}: {} of {jobs} could not be resumed: {}",
             environment.title(),
             lost.len(),
-            reasons(lost).first().map_or("", |(reason, _)| reason)
+            reasons(&lost).first().map_or("", |(reason, _)| reason)
         )),
     });
     let gaps: Vec<Gap> = gap.into_iter().collect();
     statements::after(cx, &format!("dataverse recover {}: {outcome}", environment.title()), &gaps)?;
     line(outcome);
-    for (reason, number) in reasons(lost) {
+    for (reason, number) in reasons(&lost) {
         line(format!("  lost {number}: {reason}"));
     }
     if running > 0 {

@@ -28,7 +28,7 @@ pub const MAX_NAME_BYTES: usize = 128;
 /// How many entities one file may describe.
 pub const MAX_ENTITIES: usize = 20_000;
 /// How many columns one file may describe, of all entities together.
-pub const MAX_COLUMNS: usize = 1_000_000;
+pub const MAX_COLUMNS: usize = 500_000;
 /// How many files a solution file may hold.
 pub const MAX_ENTRIES: usize = 65_535;
 /// The longest list of files at the end of a solution file, in bytes.

@@ -20,7 +20,7 @@ pub(super) fn carry_out(
 ) -> Outcome {
     let flags = read(file)?;
     let columns: usize = flags.entities.values().map(|entity| entity.attributes.len()).sum();
-    output::line(format!("{}: {} entities, {columns} columns", file.display(), flags.entities.len()));
+    output::line(format!("{}: entities: {}, columns: {columns}", file.display(), flags.entities.len()));
     for warning in &flags.warnings {
         output::line(format!("warning: {}", output::harmless(warning)));
     }
