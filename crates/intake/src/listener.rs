@@ -28,7 +28,7 @@ const DURABLE_TIME: Duration = Duration::from_secs(45);
 const RETRY_AFTER_SECONDS: u64 = 5;
 /// Rejected elements of a batch that are listed in the answer; the rest is only counted.
 const LISTED: usize = 1000;
-const FORBIDDEN_ORGANIZATION: &str = "these credentials are for other organisations than it names, if any";
+const FORBIDDEN_ORGANIZATION: &str = "these credentials are for other organisations; name one that they are for";
 
 /// What answers posts.
 pub(crate) struct Listener<F> {

@@ -32,6 +32,8 @@ const FETCHES: u32 = 3;
 /// The pause after a first round that failed, and the longest one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
+/// The longest pause that the service can ask for.
+const LONGEST_ASKED: Duration = Duration::from_secs(3600);
 /// Bytes of blobs in memory, those aside that are coming in.
 pub(crate) const ROOM: usize = 64 << 20;
 
@@ -139,11 +141,11 @@ impl Feed {
         let place = format!("{} {}", self.service.name, self.content_type);
         let lag = self.shared.figures.lag(&self.service.name, self.content_type);
         let mut backoff = Backoff::new(FIRST_PAUSE.min(self.shared.poll), LONGEST_PAUSE);
-        let begun = self.service.now();
         while !self.deliveries.is_closed() {
             let outcome = self.round().await;
-            self.show_lag(&lag, begun);
-            let pause = match outcome {
+            let begun = self.begin().await;
+            self.show_lag(&lag);
+            let pause = match outcome.and(begun) {
                 Ok(()) => {
                     self.shared.problems.clear(&place);
                     backoff.reset();
@@ -153,7 +155,7 @@ impl Feed {
                     if trouble.unsubscribed {
                         self.subscription = Subscribed::Unknown;
                     }
-                    let wait = trouble.wait.unwrap_or_else(|| backoff.next());
+                    let wait = trouble.wait.map_or_else(|| backoff.next(), |wait| wait.min(LONGEST_ASKED));
                     self.shared.problems.set(&place, trouble.reason);
                     wait
                 }
@@ -162,10 +164,30 @@ impl Feed {
         }
     }
 
-    /// While nothing was ever reached, the lag is that since the feed has `begun`.
-    fn show_lag(&self, lag: &Gauge, begun: Timestamp) {
-        let reached = self.reached.unwrap_or(begun);
-        lag.set((self.service.now().unix_milliseconds() - reached.unix_milliseconds()).max(0) / 1000);
+    fn show_lag(&self, lag: &Gauge) {
+        if let Some(reached) = self.reached {
+            lag.set((self.service.now().unix_milliseconds() - reached.unix_milliseconds()).max(0) / 1000);
+        }
+    }
+
+    /// Notes where a feed begins that has never reached anything. Should it not get anywhere for days (no permission, no
+    /// sign-in), it is known since when something is missing.
+    async fn begin(&mut self) -> Result<(), Trouble> {
+        if self.reached.is_some() {
+            return Ok(());
+        }
+        // By now the server's clock is known, if the server can be reached.
+        let plan = Plan::new(None, self.service.now(), self.shared.since, self.shared.overlap);
+        self.finish(Some(plan.begin())).await
+    }
+
+    /// Hands over how far the feed has come, and waits until everything before that is taken.
+    async fn finish(&mut self, reached: Option<Timestamp>) -> Result<(), Trouble> {
+        let (taken, is_taken) = oneshot::channel();
+        self.hand_over(Delivery::Listed { reached: reached.map(|until| self.reach(until)), taken }).await?;
+        is_taken.await.map_err(|_| Trouble::stopped())?;
+        self.reached = self.reached.max(reached);
+        Ok(())
     }
 
     /// Takes what became available since the last round.
@@ -191,10 +213,7 @@ impl Feed {
                 Err(trouble) => Some(trouble),
             };
             let reached = (left.is_none() && broken.is_none()).then_some(window.to);
-            let (taken, is_taken) = oneshot::channel();
-            self.hand_over(Delivery::Listed { reached: reached.map(|until| self.reach(until)), taken }).await?;
-            is_taken.await.map_err(|_| Trouble::stopped())?;
-            self.reached = self.reached.max(reached);
+            self.finish(reached).await?;
             if let Some(trouble) = broken {
                 return Err(trouble);
             }

@@ -38,6 +38,11 @@ impl Plan {
         Self { lost, listed: Window { from: second(from.max(earliest)), to: second(now) } }
     }
 
+    /// Where it begins.
+    pub(crate) fn begin(self) -> Timestamp {
+        self.listed.from
+    }
+
     /// What is to be listed, oldest first, in periods that the service lists.
     pub(crate) fn windows(self) -> impl Iterator<Item = Window> {
         let Window { from, to } = self.listed;

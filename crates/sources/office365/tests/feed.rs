@@ -348,6 +348,30 @@ async fn a_tenant_that_cannot_sign_in_does_not_stop_the_others() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_was_missed_before_the_first_success_is_a_gap_as_well() {
+    let world = World::new("since = \"0 s\"").await;
+    world.service.state().enabled.insert("Audit.General".to_owned());
+    // A proxy answers with a page of its own.
+    let page = Answer { status: 200, headers: Vec::new(), body: "<html>".to_owned() };
+    for _ in 0..10_000 {
+        world.service.state().instead("subscriptions/list", page.clone());
+    }
+    let run = world.start().await;
+    wait_until("health says so", async || degraded(&run).contains("not the JSON")).await;
+    wait_until("the feed has tried again", async || world.service.state().count("subscriptions/list") > 2).await;
+    // That lasts longer than the service lists anything.
+    world.service.state().ahead = 10 * DAY;
+    world.service.state().instead.clear();
+    world.service.state().publish("now", MINUTE, blob([1]));
+    world.wait_for(1).await;
+    let gaps = world.harness.gaps();
+    assert_eq!((gaps.len(), gaps[0].reason.as_str()), (1, "outage"), "{gaps:?}");
+    let length = gaps[0].to.unwrap().unix_milliseconds() - gaps[0].from.unix_milliseconds();
+    assert!((length - 3 * DAY).abs() < HOUR, "{gaps:?}");
+    world.stop(run).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_subscription_that_was_stopped_is_started_again_and_the_time_between_is_a_gap() {
     let world = World::new("").await;
     world.service.state().publish("before", HOUR, blob([1]));
