@@ -15,7 +15,7 @@ async fn each_id_of_the_feed_is_in_the_files_exactly_once_and_every_gap_is_state
         seed,
         every: Duration::from_secs(1),
         faults_per_mille: 30,
-        ahead: if seed % 2 == 0 { 600_000 } else { -600_000 },
+        ahead: if seed.is_multiple_of(2) { 600_000 } else { -600_000 },
         patience: Duration::from_secs(120),
     };
     let outcome = torture(folder.path(), &plan, |_, _| ()).await;
