@@ -48,7 +48,9 @@ impl Keeper {
     fn agents(&self) -> Vec<String> {
         let entries = self.0.lock().unwrap();
         let records = entries.iter().filter(|entry| entry.kind == EntryKind::Record);
-        records.map(|entry| AuditRecord::decode(&entry.bytes).unwrap().user_agent.unwrap_or_default().into_owned()).collect()
+        records
+            .map(|entry| AuditRecord::decode(&entry.bytes).unwrap().user_agent.unwrap_or_default().into_owned())
+            .collect()
     }
 
     fn gaps(&self) -> Vec<(Option<String>, String)> {
@@ -125,8 +127,7 @@ fn records_are_completed_in_the_order_of_names_and_go_on_being_when_a_refresh_fa
     let deployment = Deployment::new(1);
     let keeper = Keeper::default();
     let ((a, runs), (b, _)) = (enrichment('a'), enrichment('b'));
-    let plan =
-        Plan { sources: vec![source("one", || One)], sinks: vec![keeper.plan()], enrichments: vec![a, b] };
+    let plan = Plan { sources: vec![source("one", || One)], sinks: vec![keeper.plan()], enrichments: vec![a, b] };
     // The run ends by itself; the enrichments are no reason to stay.
     deployment.live_well(plan, std::future::pending());
     assert_eq!(keeper.agents(), ["ab"]);

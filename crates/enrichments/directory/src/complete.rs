@@ -129,7 +129,8 @@ mod tests {
 
     #[test]
     fn support_users_are_recognised_by_rule_from_any_source() {
-        let mut record = AuditRecord { user_id: Some("x@support.example".into()), user_type: Some(0), ..Default::default() };
+        let mut record =
+            AuditRecord { user_id: Some("x@support.example".into()), user_type: Some(0), ..Default::default() };
         known().complete(&mut record, &support());
         assert_eq!(record.user_type, Some(user_type::SUPPORT));
     }

@@ -33,9 +33,8 @@ fn read_blocking(path: &Path) -> Result<BTreeMap<Uuid, User>, String> {
 fn parse(text: impl std::io::Read) -> Result<BTreeMap<Uuid, User>, String> {
     let mut reader = csv::ReaderBuilder::new().trim(csv::Trim::All).from_reader(text);
     let header = reader.headers().map_err(|error| error.to_string())?.clone();
-    let column = |name: &str| {
-        header.iter().position(|column| column.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name))
-    };
+    let column =
+        |name: &str| header.iter().position(|column| column.trim_start_matches('\u{feff}').eq_ignore_ascii_case(name));
     let Some(id_column) = column("SystemUserId") else {
         let found = header.iter().collect::<Vec<_>>().join(", ");
         return Err(format!("line 1: the column SystemUserId is missing; there are {found}"));
@@ -47,7 +46,8 @@ fn parse(text: impl std::io::Read) -> Result<BTreeMap<Uuid, User>, String> {
         let line = row.position().map_or(0, csv::Position::line);
         let id = row.get(id_column).unwrap_or_default();
         let id: Uuid = id.parse().map_err(|_| format!("line {line}: the SystemUserId {id:?} is no GUID"))?;
-        let [upn, key, kind] = columns.map(|column| column.and_then(|column| row.get(column)).filter(|text| !text.is_empty()));
+        let [upn, key, kind] =
+            columns.map(|column| column.and_then(|column| row.get(column)).filter(|text| !text.is_empty()));
         if let Some(text) = [upn, key].into_iter().flatten().find(|text| text.len() > MAXIMUM_TEXT) {
             return Err(format!("line {line}: {} bytes are too many for a name or key", text.len()));
         }

@@ -117,7 +117,10 @@ impl EnrichmentPlugin for DirectoryEnrichment {
         if let Users::File(path) = &enrichment.users {
             // A file is there, or it was mistyped: better said at once than found out from the records.
             let error = |message| ConfigError::new("path", message);
-            enrichment.refresh_from(csv_file::read(path.clone()).await.map_err(error)?).await.map_err(BuildError::Other)?;
+            enrichment
+                .refresh_from(csv_file::read(path.clone()).await.map_err(error)?)
+                .await
+                .map_err(BuildError::Other)?;
         }
         Ok(enrichment)
     }

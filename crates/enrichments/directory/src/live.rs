@@ -127,11 +127,12 @@ mod tests {
         assert_eq!(user(|user| user.accessmode = Some(3), true).user_type, Some(user_type::SUPPORT));
         let application = user(|user| user.applicationid = Some(Uuid::from_u128(3)), true);
         assert_eq!(application.user_type, Some(user_type::APPLICATION));
-        let system = user(
-            |user| (user.fullname, user.azureactivedirectoryobjectid) = (Some("SYSTEM".to_owned()), None),
-            true,
-        );
+        let system =
+            user(|user| (user.fullname, user.azureactivedirectoryobjectid) = (Some("SYSTEM".to_owned()), None), true);
         assert_eq!(system.user_type, Some(user_type::SYSTEM));
-        assert_eq!(user(|user| user.domainname = Some(String::new()), false).user_upn.as_deref(), Some("ann@example.com"));
+        assert_eq!(
+            user(|user| user.domainname = Some(String::new()), false).user_upn.as_deref(),
+            Some("ann@example.com")
+        );
     }
 }
