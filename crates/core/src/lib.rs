@@ -1,7 +1,7 @@
 //! The vocabulary of actlog: what a plugin author compiles.
 //!
-//! It holds the [`AuditRecord`] and its schema, the traits [`Source`], [`Sink`] and [`Enrichment`], what they work with, and the
-//! registration of plugins. It is not a runtime: it starts nothing, opens nothing by itself, and knows no plugin.
+//! It holds the [`AuditRecord`] and its schema, the traits [`Source`], [`Sink`] and [`Enrichment`], what they work with,
+//! and the registration of plugins. It is not a runtime: it starts nothing, opens nothing by itself, and knows no plugin.
 //!
 //! ```text
 //! Source ── Emitter ──► (policy, journal: the runtime's) ── SinkContext ──► Sink
@@ -22,7 +22,7 @@ mod emitter;
 mod enrichment;
 mod entry;
 mod health;
-mod json;
+pub mod json;
 mod metrics;
 mod plugin;
 mod record;
@@ -30,6 +30,7 @@ mod secret;
 mod sink;
 mod source;
 mod storage;
+pub mod terminal;
 mod time;
 
 pub use command::{CommandContext, CommandDescriptor, CommandLog};
@@ -41,7 +42,6 @@ pub use entry::{Entry, EntryKind, Statement};
 pub use health::{Health, Status};
 #[doc(hidden)]
 pub use inventory;
-pub use json::nested_deeper_than;
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use plugin::{
     BuildContext, BuildError, EnrichmentDescriptor, EnrichmentFactory, EnrichmentPlugin, PluginInfo, Registry,

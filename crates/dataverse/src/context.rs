@@ -8,7 +8,7 @@ use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
 
-use crate::json::{self, Pair, Text};
+use crate::json::{self, Members, Pair, Text};
 
 /// How deep brackets may be nested in a body. Real contexts, with chains of parents, need about thirty.
 pub(crate) const MAX_DEPTH: usize = 128;
@@ -121,7 +121,7 @@ impl<'a> Context<'a> {
                 .map_err(|error| ContextError::NotJson { reason: error.to_string() })?;
             return Err(ContextError::NotAContext { missing: "it is not a JSON object" });
         }
-        let RawMembers(members) =
+        let Members(members) =
             serde_json::from_str(body).map_err(|error| ContextError::NotJson { reason: error.to_string() })?;
         let mut context = Self::default();
         for (name, value) in members {
@@ -314,31 +314,6 @@ impl<'de> Visitor<'de> for OptionalContext {
 
     fn visit_some<D: Deserializer<'de>>(self, deserializer: D) -> Result<Self::Value, D::Error> {
         ContextSeed { level: self.level }.deserialize(deserializer).map(Some)
-    }
-}
-
-/// The members of an object in their order.
-struct RawMembers<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for RawMembers<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct MembersVisitor;
-        impl<'de> Visitor<'de> for MembersVisitor {
-            type Value = Vec<(Cow<'de, str>, &'de RawValue)>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members = Vec::new();
-                while let Some((Text(name), value)) = map.next_entry()? {
-                    members.push((name, value));
-                }
-                Ok(members)
-            }
-        }
-        deserializer.deserialize_map(MembersVisitor).map(RawMembers)
     }
 }
 

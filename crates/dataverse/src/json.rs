@@ -5,41 +5,13 @@
 //! ([`RawValue`]) until somebody asks for it.
 
 use std::borrow::Cow;
-use std::fmt;
 
 use actlog_core::Timestamp;
-pub(crate) use actlog_core::nested_deeper_than;
-use serde::de::{Error as _, Visitor};
+pub(crate) use actlog_core::json::{Members, Text, nested_deeper_than};
+use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::value::RawValue;
 use uuid::Uuid;
-
-/// A text, borrowed from the body where it has no escapes. (`Cow` itself always allocates when it stands in an
-/// `Option`: serde's `borrow` reaches it only as a field of its own.)
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Text<'a>(pub(crate) Cow<'a, str>);
-
-impl<'de: 'a, 'a> Deserialize<'de> for Text<'a> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct TextVisitor;
-        impl<'de> Visitor<'de> for TextVisitor {
-            type Value = Cow<'de, str>;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("a text")
-            }
-
-            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
-                Ok(Cow::Borrowed(text))
-            }
-
-            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
-                Ok(Cow::Owned(text.to_owned()))
-            }
-        }
-        deserializer.deserialize_str(TextVisitor).map(Text)
-    }
-}
 
 /// One element of a dictionary.
 #[derive(Debug, Deserialize)]

@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::ffi::OsString;
 use std::process::ExitCode;
 
-use actlog_core::CommandContext;
+use actlog_core::{CommandContext, terminal};
 use actlog_dataverse::directory::{self, UserEntry};
 use clap::Parser;
 use uuid::Uuid;
@@ -70,14 +70,15 @@ fn show(cx: &CommandContext, arguments: &Arguments) -> Result<bool, String> {
 
 fn print(line: &Line<'_>, as_json: bool) -> Result<(), String> {
     if as_json {
-        println!("{}", serde_json::to_string(line).map_err(|error| error.to_string())?);
+        let json = serde_json::to_string(line).map_err(|error| error.to_string())?;
+        terminal::line(terminal::harmless_json(&json));
         return Ok(());
     }
     let UserEntry { time, system_user_id, user } = line.entry;
-    let text = |text: &Option<Box<str>>| text.as_deref().unwrap_or("-").escape_debug().to_string();
+    let text = |text: &Option<Box<str>>| text.as_deref().map_or_else(|| "-".to_owned(), terminal::harmless);
     let kind = user.user_type.map_or_else(|| "-".to_owned(), |kind| kind.to_string());
     let (upn, key) = (text(&user.user_upn), text(&user.user_key));
-    println!("{time}  {system_user_id}  {upn}  UserKey {key}  UserType {kind}  ({})", line.directory);
+    terminal::line(format!("{time}  {system_user_id}  {upn}  UserKey {key}  UserType {kind}  ({})", line.directory));
     Ok(())
 }
 

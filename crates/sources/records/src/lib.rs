@@ -15,7 +15,7 @@ use std::borrow::Cow;
 
 use actlog_core::{
     AuditRecord, BuildContext, BuildError, ConfigError, Json, RECORD_TYPE_CRM, Source, SourceContext, SourceError,
-    SourcePlugin, Timestamp, WORKLOAD_ACTLOG, WORKLOAD_CRM, nested_deeper_than, register_source,
+    SourcePlugin, Timestamp, WORKLOAD_ACTLOG, WORKLOAD_CRM, json::nested_deeper_than, register_source,
 };
 use actlog_intake::{Arrival, Format, Intake, IntakeConfig, keys, record_id};
 use async_trait::async_trait;
