@@ -3,7 +3,7 @@
 //! A directory is a file of [`UserEntry`] lines, one for each user and each change, oldest first. The last entry of a
 //! user is what holds now; all of them together say which ids a name ever stood for, so that a query by name also finds
 //! what was captured before the name was known. It is read and written through core's
-//! [`Storage`](actlog_core::Storage); a line is durable before it is used.
+//! [`Storage`]; a line is durable before it is used.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::io;
