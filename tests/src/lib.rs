@@ -26,6 +26,12 @@ pub fn records(folder: &Path) -> Vec<Value> {
     records
 }
 
+/// Whole lines in all files of a folder, while they are being written.
+pub fn lines(folder: &Path) -> usize {
+    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
+    files.map(|file| std::fs::read(file.path()).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()).sum()
+}
+
 /// The smallest execution context that is one: its message, an entity, and an operation id that makes it unique.
 pub fn context(message: &str, entity: &str, number: u128) -> Vec<u8> {
     let body = serde_json::json!({

@@ -12,7 +12,7 @@ use actlog_testkit::dataverse_server::DataverseServer;
 use actlog_testkit::fixtures::workspace;
 use actlog_testkit::http::{Connection, post};
 use actlog_testkit::process::{Actlog, Process, binary, free_address, wait_until};
-use actlog_tests::{context, records};
+use actlog_tests::{context, lines, records};
 use serde_json::{Value, json};
 
 /// A running actlog whose records are in a file.
@@ -64,12 +64,6 @@ impl World {
         assert_eq!(records.len(), count, "{records:#?}");
         records
     }
-}
-
-/// Whole lines in the files of a folder, while they are being written.
-fn lines(folder: &Path) -> usize {
-    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    files.map(|file| std::fs::read(file.path()).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()).sum()
 }
 
 fn generated(name: &str) -> Vec<u8> {

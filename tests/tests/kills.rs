@@ -10,18 +10,12 @@ use std::time::Duration;
 
 use actlog_testkit::dataverse_server::DataverseServer;
 use actlog_testkit::process::{Actlog, wait_until};
-use actlog_tests::records;
+use actlog_tests::{lines, records};
 use serde_json::{Value, json};
 use uuid::Uuid;
 
 const SINK: &str =
     "\n[sinks.audit]\ntype = \"file\"\npath = \"{data_dir}/audit/{date}.jsonl\"\ncommit_interval = \"50 ms\"\n";
-
-/// How many lines the sink has written, while it is writing them.
-fn lines(folder: &Path) -> usize {
-    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    files.map(|file| std::fs::read(file.path()).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()).sum()
-}
 
 /// Kills the process each time that some more records have come, until all are there.
 async fn kill_while_reading(folder: &Path, config: &str, count: usize, kills: usize) -> Vec<Value> {

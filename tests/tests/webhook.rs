@@ -7,7 +7,7 @@ use std::path::Path;
 use actlog_testkit::fixtures::webhook_captures;
 use actlog_testkit::http::{Connection, post};
 use actlog_testkit::process::{Actlog, free_address, wait_until};
-use actlog_tests::{context, records};
+use actlog_tests::{context, lines, records};
 
 const JSON: (&str, &str) = ("Content-Type", "application/json");
 
@@ -19,12 +19,6 @@ const JSONL: &str = "path = \"{data_dir}/audit/{date}.jsonl\"";
 
 async fn wait_for_records(audit: &Path, count: usize) {
     wait_until(&format!("{count} records in {}", audit.display()), async || lines(audit) >= count).await;
-}
-
-/// Whole lines in all files of the folder, while they are being written.
-fn lines(folder: &Path) -> usize {
-    let files = std::fs::read_dir(folder).into_iter().flatten().filter_map(Result::ok);
-    files.map(|file| std::fs::read(file.path()).unwrap_or_default().iter().filter(|byte| **byte == b'\n').count()).sum()
 }
 
 #[tokio::test]

@@ -12,6 +12,8 @@ use std::path::PathBuf;
 
 use clap::Subcommand;
 
+use crate::command;
+
 /// `cargo xtask bench …`.
 #[derive(Subcommand)]
 pub(crate) enum Bench {
@@ -33,8 +35,13 @@ pub(crate) enum Bench {
 }
 
 impl Bench {
-    /// Runs it.
+    /// Runs it. Limits and peers are measured in this program, so a development build hands over to a release build.
     pub(crate) fn run(self) -> Result<(), String> {
+        if cfg!(debug_assertions) {
+            let mut cargo = command::cargo();
+            cargo.args(["run", "--release", "--quiet", "--package", "xtask", "--"]).args(std::env::args_os().skip(1));
+            return command::succeed(&mut cargo);
+        }
         match self {
             Self::Ingest(arguments) => ingest::run(&arguments),
             Self::Limit { contexts, out, record_bytes } => limit::run(&contexts, &out, record_bytes),
