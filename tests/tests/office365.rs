@@ -1,7 +1,5 @@
 //! The Office 365 feed, with everything that makes a collector lose or double records, and `kill -9` in the middle.
 
-#![expect(clippy::unwrap_used, reason = "whatever is missing fails the test")]
-
 use std::collections::BTreeSet;
 use std::time::{Duration, SystemTime};
 
