@@ -144,10 +144,13 @@ fn command_line(actlog: &impl Fn(&[&str]) -> Result<String, String>) -> Result<S
     Ok(text)
 }
 
-/// The names below `Commands:` in a help text, but for `help` itself.
+/// The names below `Commands:` and `Commands of plugins:` in a help text, but for `help` itself.
 fn subcommands(help: &str) -> impl Iterator<Item = &str> {
-    let lines = help.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
-    lines
+    let below = |heading: &'static str| {
+        help.lines().skip_while(move |line| *line != heading).skip(1).take_while(|line| !line.is_empty())
+    };
+    below("Commands:")
+        .chain(below("Commands of plugins:"))
         .filter(|line| line.starts_with("  ") && !line.starts_with("   "))
         .filter_map(|line| line.split_whitespace().next())
         .filter(|name| *name != "help")
@@ -175,9 +178,12 @@ mod tests {
                     )
                 }
                 ["--help"] => {
-                    "Usage\n\nCommands:\n  run   Runs\n          and more\n  help  Helps\n\nOptions:\n  -x".to_owned()
+                    "Usage\n\nCommands:\n  run   Runs\n          and more\n  help  Helps\n\nOptions:\n  -x\n\n\
+                     Commands of plugins:\n  show  Shows"
+                        .to_owned()
                 }
                 ["run", "--help"] => "Usage: run".to_owned(),
+                ["show", "--help"] => "Usage: show".to_owned(),
                 _ => return Err(format!("{arguments:?}")),
             })
         };
@@ -190,6 +196,7 @@ mod tests {
             text.contains("## `actlog`\n") && text.contains("## `actlog run`\n\n```text\nUsage: run\n```"),
             "{text}"
         );
-        assert_eq!(text.matches("## ").count(), 2, "{text}");
+        assert!(text.contains("## `actlog show`\n\n```text\nUsage: show\n```"), "{text}");
+        assert_eq!(text.matches("## ").count(), 3, "{text}");
     }
 }

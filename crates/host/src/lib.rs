@@ -22,10 +22,8 @@ mod plugins;
 
 use std::process::ExitCode;
 
-use clap::Parser;
-
 /// Runs the command line of this process and says how it ended: 0 well, 1 with an error that was printed, 2 for a
 /// command line that can't be understood.
 pub fn main() -> ExitCode {
-    commands::Cli::parse().carry_out()
+    commands::Cli::read().carry_out()
 }

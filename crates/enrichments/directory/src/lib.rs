@@ -80,13 +80,15 @@ impl EnrichmentPlugin for DirectoryEnrichment {
     async fn build(config: &DirectoryConfig, cx: &BuildContext, metrics: &Metrics) -> Result<Self, BuildError> {
         let organization = match (&config.organization, &config.path) {
             (None, Some(_)) => None,
-            (name, _) => Some(pick_organization(&cx.organizations, name.as_deref())?.1),
+            (name, _) => Some(pick_organization(&cx.organizations, name.as_deref())?),
         };
         let users = match (&config.path, organization) {
             (Some(path), _) => Users::File(cx.config_dir.join(path)),
-            (None, Some(organization)) => {
+            (None, Some((name, organization))) => {
                 let client = Client::new(&config.client, &cx.config_dir).map_err(|error| error.within("client"))?;
-                Users::Live(WebApi::connect(organization, client, &cx.config_dir)?)
+                let api = WebApi::connect(organization, client, &cx.config_dir);
+                let in_its_table = |error: ConfigError| format!("[organizations.{name}] {error}");
+                Users::Live(api.map_err(|error| ConfigError::new("organization", in_its_table(error)))?)
             }
             // `pick_organization` has answered with an error in this case.
             (None, None) => return Err(ConfigError::new("organization", "is missing").into()),
@@ -101,7 +103,7 @@ impl EnrichmentPlugin for DirectoryEnrichment {
         let enrichment = Self {
             users,
             refresh: config.refresh.0,
-            organization: organization.and_then(|organization| organization.id),
+            organization: organization.and_then(|(_, organization)| organization.id),
             support: config.support()?,
             clock: Arc::clone(&cx.clock),
             known: ArcSwap::from_pointee(Known::new(directory.known())),

@@ -19,7 +19,7 @@ use std::sync::Arc;
 
 use actlog_core::{CommandContext, CommandLog, Gap, Registry};
 use actlog_runtime::{ControlError, DiskStorage, Instance, LockError, OpenError, Plan, Request, ask};
-use clap::{Args, Parser, Subcommand};
+use clap::{Args, CommandFactory, FromArgMatches, Parser, Subcommand};
 
 use crate::config_file::Loaded;
 use crate::plugins::KNOWN;
@@ -98,6 +98,15 @@ impl From<crate::config_file::FileError> for Failure {
 type Outcome = Result<ExitCode, Failure>;
 
 impl Cli {
+    /// Reads the command line of this process; ends the process where it can't be understood, or asks for help.
+    pub(crate) fn read() -> Self {
+        let mut command = Self::command();
+        if let Some(text) = commands_of_plugins() {
+            command = command.after_help(text);
+        }
+        Self::from_arg_matches(&command.get_matches()).unwrap_or_else(|error| error.exit())
+    }
+
     /// Does what was asked.
     pub(crate) fn carry_out(self) -> ExitCode {
         match self.dispatch() {
@@ -143,6 +152,15 @@ fn validate(loaded: &Loaded, registry: &Registry) -> Outcome {
     }
     output::line(format!("{}: good: {parts}", loaded.name()));
     Ok(ExitCode::SUCCESS)
+}
+
+/// What the help says of commands that plugins bring; none where there are none.
+fn commands_of_plugins() -> Option<String> {
+    // A registry that can't be used is reported when a command is carried out.
+    let registry = Registry::collect().ok()?;
+    let lines: Vec<String> =
+        registry.commands().map(|command| format!("  {:<11}  {}", command.name, command.summary)).collect();
+    (!lines.is_empty()).then(|| format!("Commands of plugins:\n{}", lines.join("\n")))
 }
 
 fn plugin_command(arguments: &[OsString], config: &ConfigArgument, registry: &Registry) -> Outcome {
