@@ -6,7 +6,6 @@
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::path::Path;
-use std::time::Duration;
 
 use actlog_testkit::dataverse_server::DataverseServer;
 use actlog_testkit::process::{Actlog, wait_until};
@@ -17,8 +16,14 @@ use uuid::Uuid;
 const SINK: &str =
     "\n[sinks.audit]\ntype = \"file\"\npath = \"{data_dir}/audit/{date}.jsonl\"\ncommit_interval = \"50 ms\"\n";
 
-/// Kills the process each time that some more records have come, until all are there.
-async fn kill_while_reading(folder: &Path, config: &str, count: usize, kills: usize) -> Vec<Value> {
+/// Kills the process each time that some more records have come, until all are there and the source has done what it
+/// does then.
+async fn kill_while_reading(
+    folder: &Path,
+    config: &str,
+    (count, kills): (usize, usize),
+    mut has_gone_on: impl FnMut(&Actlog) -> bool,
+) -> Vec<Value> {
     let audit = folder.join("actlog-data/audit");
     let mut actlog = Actlog::start(folder, config).await;
     for kill in 1..=kills {
@@ -29,8 +34,8 @@ async fn kill_while_reading(folder: &Path, config: &str, count: usize, kills: us
         actlog.restart().await;
     }
     wait_until(&format!("{count} records"), async || lines(&audit) >= count).await;
-    // What comes twice would come now.
-    tokio::time::sleep(Duration::from_millis(500)).await;
+    // What comes twice has come by then; stopping writes what the journal holds.
+    wait_until("the source has gone on", async || has_gone_on(&actlog)).await;
     actlog.stop().await;
     records(&audit)
 }
@@ -64,7 +69,11 @@ async fn kills_while_the_audit_table_is_read_lose_and_double_no_row() {
          client = {{ allow_private = true }}\n{SINK}",
         server.organization("contoso")
     );
-    let records = kill_while_reading(folder.path(), &config, ROWS as usize, 4).await;
+    // Having read the table to its end, it looks at it twice more.
+    let looks = || server.requests().iter().filter(|request| request.path == "audits").count();
+    let mut at_the_end = None;
+    let looked_again = |_: &Actlog| looks() >= *at_the_end.get_or_insert_with(looks) + 2;
+    let records = kill_while_reading(folder.path(), &config, (ROWS as usize, 4), looked_again).await;
     is_each_once(&records, "SystemUserId", (0..ROWS).map(|number| row(number).to_string()));
     assert_eq!(server.violations(), Vec::<String>::new());
 }
@@ -87,6 +96,10 @@ async fn kills_while_a_file_of_records_is_read_lose_and_double_no_line() {
         "[sources.app]\ntype = \"records\"\npath = \"records.ndjson\"\nbatch_size = \"16 KiB\"\n\n\
          [sources.idle]\ntype = \"records\"\nlisten = \"{idle}\"\n{SINK}"
     );
-    let records = kill_while_reading(folder.path(), &config, RECORDS as usize, 3).await;
+    let has_ended = |actlog: &Actlog| {
+        let status: Value = serde_json::from_slice(&actlog.command(&["status", "--json"]).stdout).unwrap();
+        status["sources"]["app"]["status"] == "stopped"
+    };
+    let records = kill_while_reading(folder.path(), &config, (RECORDS as usize, 3), has_ended).await;
     is_each_once(&records, "EntityId", (0..RECORDS).map(entity));
 }

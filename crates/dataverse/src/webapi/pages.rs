@@ -8,12 +8,17 @@ use serde::de::DeserializeOwned;
 
 use super::{Call, WebApi, WebApiError};
 
+/// Pages of one query, at most: who links to more goes in a circle.
+const MAXIMUM_PAGES: u32 = 100_000;
+
 /// The pages of a set, in the order that the query asks for.
 #[derive(Debug)]
 pub struct Pages<T> {
     api: WebApi,
     /// The URL of the next page; none behind the last one.
     next: Option<String>,
+    /// How many there were.
+    read: u32,
     prefer: String,
     /// What errors call it.
     what: String,
@@ -31,7 +36,7 @@ impl<T: DeserializeOwned> Pages<T> {
     pub(super) fn new(api: WebApi, path_and_query: &str, page_size: u32) -> Self {
         let next = Some(format!("{}{path_and_query}", api.0.base));
         let what = format!("GET {}", path_and_query.split('?').next().unwrap_or_default());
-        Self { api, next, prefer: format!("odata.maxpagesize={page_size}"), what, rows: PhantomData }
+        Self { api, next, read: 0, prefer: format!("odata.maxpagesize={page_size}"), what, rows: PhantomData }
     }
 
     /// The same with the platform's annotations: labels of choices, names and tables of what is looked up.
@@ -54,6 +59,10 @@ impl<T: DeserializeOwned> Pages<T> {
         let page: Page<T> = call.read(&answer)?;
         if page.next.is_some() && page.next == self.next {
             return Err(call.unusable("the link to the next page leads to the same page"));
+        }
+        self.read += 1;
+        if page.next.is_some() && self.read == MAXIMUM_PAGES {
+            return Err(call.unusable("the pages do not end"));
         }
         self.next = page.next;
         Ok(Some(page.value))

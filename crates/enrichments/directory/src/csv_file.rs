@@ -6,8 +6,8 @@ use std::path::{Path, PathBuf};
 use actlog_dataverse::directory::{MAXIMUM_TEXT, MAXIMUM_USERS, User, user_type};
 use uuid::Uuid;
 
-/// Largest file that is read.
-const MAXIMUM_FILE: u64 = 1 << 30;
+/// Largest file that is read: more than the most users with names of usual length take.
+const MAXIMUM_FILE: u64 = 256 << 20;
 
 /// Reads the file, on a blocking thread.
 ///

@@ -73,6 +73,10 @@ async fn administrators(api: &WebApi) -> Result<BTreeSet<Uuid>, WebApiError> {
             let mut users = api.pages::<UserReference>(&query, PAGE);
             while let Some(page) = users.next().await? {
                 administrators.extend(page.into_iter().map(|user| user.systemuserid));
+                if administrators.len() > MAXIMUM_USERS {
+                    tracing::warn!(users = administrators.len(), "more administrators than the directory holds");
+                    return Ok(administrators);
+                }
             }
         }
     }
