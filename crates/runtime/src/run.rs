@@ -128,7 +128,9 @@ async fn run_on(
     let mut background = JoinSet::new();
     let socket = ControlSocket::open(&instance.data_dir)
         .map_err(|error| RunError::Start(format!("control socket in {}: {error}", instance.data_dir.display())))?;
-    background.spawn(serve_control(socket, Arc::clone(&observer), services.clone()));
+    let stop_control = services.child_token();
+    let mut control = JoinSet::new();
+    control.spawn(serve_control(socket, Arc::clone(&observer), stop_control.clone()));
     if config.admin.listen != "off" {
         let server = bind_admin(&config, config_dir, &build).await?;
         info!(address = %server.local_address(), "health and metrics");
@@ -181,6 +183,10 @@ async fn run_on(
             std::future::pending::<()>().await;
         }
         wait_until_caught_up(instance).await;
+        // Whoever is told "published" in the last moment finds that delivered too.
+        stop_control.cancel();
+        while control.join_next().await.is_some() {}
+        wait_until_caught_up(instance).await;
     };
     let mut outcome = Ok(());
     tokio::select! {
@@ -198,7 +204,7 @@ async fn run_on(
         tasks.abort_all();
     }
     services.cancel();
-    while background.join_next().await.is_some() {}
+    while control.join_next().await.is_some() || background.join_next().await.is_some() {}
     if let Err(error) = statements::stop(instance.journal(), &*clock).await {
         error!(error, "the end of capture could not be stated");
     }

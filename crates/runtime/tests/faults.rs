@@ -286,7 +286,7 @@ impl Scene {
         }
         let last = found.policies.len() as u64;
         assert_eq!(found.policies, (1..=last).collect::<Vec<_>>(), "every version is stated, in order");
-        assert!(last >= world.published);
+        assert!(last >= world.published, "version {} was published, {last} are stated", world.published);
         let letters: BTreeSet<u64> =
             self.deployment.letters().iter().map(|letter| letter.place.as_ref().unwrap().parse().unwrap()).collect();
         assert_eq!(letters, (0..PUSHED).filter(|number| is_malformed(*number)).collect(), "the dead letters");
