@@ -53,6 +53,7 @@ pub mod generator;
 pub mod http;
 pub mod office_server;
 pub mod office_torture;
+pub mod peers;
 pub mod process;
 mod random;
 pub mod records;

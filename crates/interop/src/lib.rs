@@ -1,0 +1,1 @@
+//! The audit record in the shapes of other systems.

@@ -1,0 +1,1 @@
+//! A server of the Office 365 Management Activity API.
