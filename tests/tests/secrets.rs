@@ -6,6 +6,8 @@
 
 #[path = "secrets/canary.rs"]
 mod canary;
+#[path = "secrets/sinks.rs"]
+mod sinks;
 #[path = "secrets/world.rs"]
 mod world;
 

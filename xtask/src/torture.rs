@@ -3,6 +3,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, SystemTime};
 
+use actlog_testkit::feed_torture::{self, FeedTorture};
 use actlog_testkit::office_torture::{self, OfficeTorture};
 use actlog_testkit::torture::{Torture, torture};
 
@@ -33,6 +34,24 @@ pub(crate) struct Arguments {
 enum Of {
     /// The source office365, against the stand-in with duplicates, failures, expired blobs and a clock that is wrong
     Office365(OfficeArguments),
+    /// The sink management-api, with three clients that poll it while it is filled, one of them killed over and over
+    ManagementApi(FeedArguments),
+}
+
+#[derive(clap::Args)]
+struct FeedArguments {
+    /// Records that are captured
+    #[arg(long, default_value_t = 1_000_000)]
+    records: u64,
+    /// The polling actlog is killed about so many seconds after it is ready
+    #[arg(long, default_value_t = 20)]
+    every: u64,
+    /// Of all choices; another one each time when left out
+    #[arg(long)]
+    seed: Option<u64>,
+    /// Folder to work in; a fresh one below it is used, and kept when a promise was broken
+    #[arg(long)]
+    folder: Option<PathBuf>,
 }
 
 #[derive(clap::Args)]
@@ -60,6 +79,7 @@ struct OfficeArguments {
 pub(crate) fn run(arguments: &Arguments) -> Result<(), String> {
     match &arguments.of {
         Some(Of::Office365(arguments)) => office365(arguments),
+        Some(Of::ManagementApi(arguments)) => management_api(arguments),
         None => webhook(arguments),
     }
 }
@@ -96,6 +116,26 @@ fn office365(arguments: &OfficeArguments) -> Result<(), String> {
     println!("seed {seed}, {} records", plan.records);
     let progress = |kills, lines| println!("{kills} kills, {lines} lines");
     let outcome = runtime()?.block_on(office_torture::torture(folder.path(), &plan, progress));
+    println!("{outcome}");
+    if outcome.is_good() {
+        return Ok(());
+    }
+    Err(format!("a promise was broken (seed {seed}); what is left is in {}", folder.keep().display()))
+}
+
+fn management_api(arguments: &FeedArguments) -> Result<(), String> {
+    let (seed, folder) = (seed(arguments.seed)?, folder(arguments.folder.as_ref())?);
+    let plan = FeedTorture {
+        records: arguments.records,
+        seed,
+        every: Duration::from_secs(arguments.every),
+        patience: Duration::from_secs(1800),
+    };
+    println!("seed {seed}, {} records", plan.records);
+    let progress = |lines, kills| println!("{kills} kills, {lines} lines");
+    let Some(outcome) = runtime()?.block_on(feed_torture::torture(folder.path(), &plan, progress)) else {
+        return Err("there is no Python to run clients with".to_owned());
+    };
     println!("{outcome}");
     if outcome.is_good() {
         return Ok(());

@@ -219,6 +219,14 @@ impl<'a> Json<'a> {
         }
     }
 
+    /// The same text, borrowed.
+    pub fn borrowed(&self) -> Json<'_> {
+        match self {
+            Self::Borrowed(value) => Json::Borrowed(value),
+            Self::Owned(value) => Json::Borrowed(value),
+        }
+    }
+
     /// The text.
     pub fn get(&self) -> &str {
         match self {
@@ -262,6 +270,11 @@ impl<'a> Extra<'a> {
     /// The members, in the order in which they came.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &Json<'a>)> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
+    }
+
+    /// The same members, borrowed.
+    pub fn borrowed(&self) -> Extra<'_> {
+        Extra(self.0.iter().map(|(name, value)| (Cow::Borrowed(name.as_ref()), value.borrowed())).collect())
     }
 
     /// Keeps the members for which `keep` says so; it may change them.

@@ -9,6 +9,12 @@ use actlog_command_dataverse as _;
 use actlog_enrichment_directory as _;
 #[cfg(feature = "sink-file")]
 use actlog_sink_file as _;
+#[cfg(feature = "sink-http")]
+use actlog_sink_http as _;
+#[cfg(feature = "sink-management-api")]
+use actlog_sink_management_api as _;
+#[cfg(feature = "sink-syslog")]
+use actlog_sink_syslog as _;
 #[cfg(feature = "source-admin")]
 use actlog_source_admin as _;
 #[cfg(feature = "source-crm")]
@@ -31,6 +37,11 @@ pub(crate) const KNOWN: Known<'static> = Known {
         ("office365", "source-office365"),
         ("records", "source-records"),
     ],
-    sinks: &[("file", "sink-file")],
+    sinks: &[
+        ("file", "sink-file"),
+        ("http", "sink-http"),
+        ("management-api", "sink-management-api"),
+        ("syslog", "sink-syslog"),
+    ],
     enrichments: &[("directory", "enrichment-directory")],
 };

@@ -10,6 +10,36 @@ use serde::{Deserialize, Serialize};
 pub const CONTENT_TYPES: [&str; 5] =
     ["Audit.AzureActiveDirectory", "Audit.Exchange", "Audit.SharePoint", "Audit.General", "DLP.All"];
 
+/// One of the feed's content types.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum ContentType {
+    /// Sign-ins and changes of Entra.
+    AzureActiveDirectory,
+    /// Exchange.
+    Exchange,
+    /// SharePoint and OneDrive.
+    SharePoint,
+    /// All that has no content type of its own, Dynamics 365 among it.
+    General,
+    /// Events of data loss prevention; they need a permission of their own.
+    Dlp,
+}
+
+impl ContentType {
+    /// Every content type, in the order of [`CONTENT_TYPES`].
+    pub const ALL: [Self; 5] = [Self::AzureActiveDirectory, Self::Exchange, Self::SharePoint, Self::General, Self::Dlp];
+
+    /// Its name in the interface, such as `Audit.General`.
+    pub const fn as_str(self) -> &'static str {
+        CONTENT_TYPES[self as usize]
+    }
+
+    /// The content type of that name, in any case of letters.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|known| known.as_str().eq_ignore_ascii_case(name))
+    }
+}
+
 /// A blob as the list of content names it. Unknown members are passed over.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
@@ -80,6 +110,14 @@ mod tests {
         let entry: Content<'_> = serde_json::from_str(ENTRY).unwrap();
         assert!(matches!(entry.content_uri, Cow::Borrowed(_)));
         assert_eq!(serde_json::to_string(&entry).unwrap(), ENTRY);
+    }
+
+    #[test]
+    fn content_types_are_known_by_name_in_any_case() {
+        for (content_type, name) in ContentType::ALL.into_iter().zip(CONTENT_TYPES) {
+            assert_eq!((content_type.as_str(), ContentType::parse(&name.to_lowercase())), (name, Some(content_type)));
+        }
+        assert_eq!(ContentType::parse("Audit.Dynamics"), None);
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::fmt;
 
+use actlog_core::Json;
 pub(crate) use actlog_core::json::{Members, Text};
 use serde::de::{DeserializeSeed, MapAccess, SeqAccess, Visitor};
 use serde::{Deserialize, Deserializer};
@@ -20,6 +21,11 @@ pub(crate) fn read<'a, T: Deserialize<'a>>(value: &'a RawValue) -> Option<T> {
 /// The text of a JSON string; `None` for other values.
 pub(crate) fn text(value: &RawValue) -> Option<Cow<'_, str>> {
     value.get().starts_with('"').then(|| read::<Text<'_>>(value)).flatten().map(|text| text.0)
+}
+
+/// The text of a JSON string under Extra; `None` for other values.
+pub(crate) fn text_of<'v>(value: &'v Json<'_>) -> Option<Cow<'v, str>> {
+    serde_json::from_str(value.get()).ok().map(|Text(text)| text)
 }
 
 /// The GUID that a JSON string holds, unless it is the all-zero one, which stands for none.
@@ -43,15 +49,15 @@ pub(crate) fn integer(value: &RawValue) -> Option<i32> {
     })
 }
 
-/// Whether any reader of JSON can read the value: it is not nested too deep, its numbers are in the range of 64-bit
+/// Whether any reader of JSON can read this JSON text: it is not nested too deep, its numbers are in the range of 64-bit
 /// ones, and its texts hold no halves of characters. (Skipping a value, as raw ones are, checks none of this.)
-pub(crate) fn is_readable(value: &RawValue) -> bool {
-    let json = value.get().as_bytes();
+pub(crate) fn is_readable(value: &str) -> bool {
+    let json = value.as_bytes();
     match json.first() {
         Some(b't' | b'f' | b'n') => true,
         Some(b'"') if !json.contains(&b'\\') => true,
         _ => {
-            let mut deserializer = serde_json::Deserializer::from_str(value.get());
+            let mut deserializer = serde_json::Deserializer::from_str(value);
             Readable { depth: MAX_DEPTH }.deserialize(&mut deserializer).is_ok()
         }
     }

@@ -22,13 +22,17 @@ pub mod errors;
 pub mod feed;
 mod json;
 mod mapping;
+pub mod output;
 pub mod parts;
 mod products;
 mod record_types;
+pub mod split;
 mod values;
+mod view;
+mod write;
 
 pub use cloud::Cloud;
-pub use feed::CONTENT_TYPES;
+pub use feed::{CONTENT_TYPES, ContentType};
 pub use mapping::{Envelope, MAX_RECORD, OfficeError, from_office};
 pub use products::DYNAMICS_APPLICATION;
 pub use record_types::record_type_name;

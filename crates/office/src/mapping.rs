@@ -13,6 +13,7 @@ use uuid::{Uuid, uuid};
 use crate::json::{self, Members};
 use crate::products::{Derived, admin_center, dynamics, sign_in};
 use crate::record_types::{ENTRA, ENTRA_SIGN_IN, POWER_PLATFORM_ADMINISTRATION, record_type_name};
+use crate::split;
 use crate::values;
 
 /// Bytes of the longest record that is read. Office itself limits most products' records to 3 KB.
@@ -23,7 +24,7 @@ const MAX_MEMBERS: usize = 256;
 /// Namespace of the Ids of records whose own Id is no GUID. Changing it would make every such event a new one.
 const NAMESPACE: Uuid = uuid!("6f1c4a52-0d3b-5b7e-8a39-4f1de2c96b08");
 /// What stands where nothing tells it, as in Microsoft's own records.
-const UNKNOWN: &str = "Unknown";
+pub(crate) const UNKNOWN: &str = "Unknown";
 
 /// What is known of a record beside its bytes.
 #[derive(Clone, Copy, Debug)]
@@ -68,17 +69,23 @@ members! {
     ResultStatus, CorrelationId, ItemType, UserAgent, ObjectId,
     // Those of Dynamics 365 alone.
     Message, CrmOrganizationUniqueName, UserUpn, SystemUserId, InstanceUrl, ItemUrl, EntityId, EntityName, Fields,
-    Query, QueryResults, ServiceName, ServiceContextId, ServiceContextIdType, PrimaryFieldValue, AppName,
+    Query, QueryResults, LinkedResults, ServiceName, ServiceContextId, ServiceContextIdType, PrimaryFieldValue, AppName,
 }
 
 impl Member {
     /// The member's name as Office spells it.
-    fn name(self) -> &'static str {
+    pub(crate) fn name(self) -> &'static str {
         Self::ALL[self as usize].0
     }
 
-    fn of(name: &str) -> Option<Self> {
+    /// The member of that name, in any case of letters.
+    pub(crate) fn of(name: &str) -> Option<Self> {
         Self::ALL.iter().find(|(known, _)| known.eq_ignore_ascii_case(name)).map(|(_, member)| *member)
+    }
+
+    /// The members that every product's records are read for.
+    pub(crate) fn common() -> impl Iterator<Item = Self> {
+        Self::ALL.iter().map(|(_, member)| *member).take(Self::ObjectId as usize + 1)
     }
 }
 
@@ -127,7 +134,9 @@ pub fn from_office<'a>(raw: &'a [u8], envelope: &Envelope<'a>) -> Result<AuditRe
         _ => operation,
     };
     record.operation = operation.unwrap_or(Cow::Borrowed(UNKNOWN));
-    record.extra = reader.into_extra(json, record_type_name(record.record_type).is_some());
+    // Parts of one record are put together by member, so that they are taken apart whatever their type.
+    let is_part = reader.other(split::NUMBERING.1).is_some();
+    record.extra = reader.into_extra(json, is_part || record_type_name(record.record_type).is_some());
     derived.add_to(&mut record.extra);
     Ok(record)
 }
@@ -243,7 +252,7 @@ impl<'a> Reader<'a> {
         let mut members = Extra::default();
         let mut is_odd = self.is_odd;
         for (name, value) in self.left {
-            is_odd = is_odd || !json::is_readable(value) || members.get(&name).is_some();
+            is_odd = is_odd || !json::is_readable(value.get()) || members.get(&name).is_some();
             members.insert(name, Json::raw(value));
         }
         if !is_odd && is_known_type {

@@ -11,6 +11,8 @@
 //!   something that was too large: together they are near the limit at least, no column and no row is in two of them,
 //!   and none has a whole query while another has another query.
 //!
+//! The parts that [`split`](crate::split) made are known by their Ids, and belong together without any doubt.
+//!
 //! When in doubt, records stay apart: two updates of one lead in the same second are two. Nothing is held back or
 //! changed at capture: this is for those who look at records.
 
@@ -19,8 +21,8 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use actlog_core::{AuditRecord, Extra, Json};
 use uuid::Uuid;
 
-/// The members of Extra under which numbered parts say which one they are, from 1, and of how many.
-pub const NUMBERING: (&str, &str) = ("Part", "Parts");
+pub use crate::split::NUMBERING;
+use crate::split::{Place, join};
 
 /// Members of Extra that parts may differ in: their number, and divided members in a form that can't be read.
 const MAY_DIFFER: [&str; 5] = [NUMBERING.0, "Id", "Fields", "Query", "QueryResults"];
@@ -42,8 +44,13 @@ pub struct Event<'r, 'a> {
 pub fn events<'r, 'a>(records: &'r [AuditRecord<'a>]) -> Vec<Event<'r, 'a>> {
     let mut seen = HashSet::with_capacity(records.len());
     let mut correlated = HashMap::<Uuid, Vec<Placed<'r, 'a>>>::new();
+    let mut divided = HashMap::<(Uuid, u32), Vec<Placed<'r, 'a>>>::new();
     let mut events = BTreeMap::new();
     for (place, record) in records.iter().enumerate().filter(|(_, record)| seen.insert(record.id)) {
+        if let Some(Place { original, parts, .. }) = Place::of(record) {
+            divided.entry((original, parts)).or_default().push((place, record));
+            continue;
+        }
         match record.correlation_id.filter(|id| !id.is_nil()) {
             Some(id) => correlated.entry(id).or_default().push((place, record)),
             None => {
@@ -61,6 +68,11 @@ pub fn events<'r, 'a>(records: &'r [AuditRecord<'a>]) -> Vec<Event<'r, 'a>> {
         for parts in alike.into_values().flat_map(divide) {
             events.insert(parts[0].0, parts.into_iter().map(|(_, record)| record).collect());
         }
+    }
+    for mut parts in divided.into_values() {
+        let first = parts[0].0;
+        parts.sort_by_key(|(_, record)| number(record, NUMBERING.0));
+        events.insert(first, parts.into_iter().map(|(_, record)| record).collect());
     }
     events.into_values().map(|parts| Event { parts }).collect()
 }
@@ -179,9 +191,13 @@ impl<'r, 'a> Event<'r, 'a> {
         self.parts.windows(2).all(|pair| pair[0].fields == pair[1].fields)
     }
 
-    /// The event as one record, with the Id of the first part: Fields one after the other, QueryResults each once in
-    /// order, and a Query that was divided put together.
+    /// The event as one record. Of all the parts that [`split`](crate::split) made it is the record that was divided. Else
+    /// it has the Id of the first part, Fields one after the other, QueryResults each once in order, and a Query that was
+    /// divided put together.
     pub fn record(&self) -> AuditRecord<'a> {
+        if let Ok(whole) = join(self.parts.iter().copied()) {
+            return whole;
+        }
         let [first, rest @ ..] = self.parts.as_slice() else { return AuditRecord::default() };
         let mut whole = AuditRecord::clone(first);
         if rest.is_empty() {

@@ -16,7 +16,7 @@ use crate::values;
 pub const DYNAMICS_APPLICATION: Uuid = uuid!("00000007-0000-0000-c000-000000000000");
 
 /// What Dynamics 365 writes as Operation of all its records.
-const CRM_DEFAULT_ACTIVITY: &str = "CrmDefaultActivity";
+pub(crate) const CRM_DEFAULT_ACTIVITY: &str = "CrmDefaultActivity";
 /// The operation of a sign-in, in the words of the detection rules for Dynamics 365.
 const SIGN_IN: &str = "UserSignIn";
 /// The entity under which Dynamics 365 logs sign-ins.
@@ -62,6 +62,8 @@ pub(crate) fn dynamics<'a>(
     record.fields = reader.list(Member::Fields, values::fields);
     record.query = reader.text(Member::Query);
     record.query_results = reader.list(Member::QueryResults, values::ids);
+    // Not Office's, but ours where the feed is another actlog's.
+    record.linked_results = reader.list(Member::LinkedResults, values::ids);
     record.service_name = reader.text(Member::ServiceName);
     record.service_context_id = reader.text(Member::ServiceContextId);
     record.service_context_id_type = reader.text(Member::ServiceContextIdType);

@@ -45,9 +45,11 @@
 //! # }
 //! ```
 
+pub mod certificates;
 pub mod compliance;
 pub mod dataverse_server;
 pub mod entra;
+pub mod feed_torture;
 pub mod fixtures;
 pub mod generator;
 pub mod http;
@@ -55,6 +57,7 @@ pub mod office_server;
 pub mod office_torture;
 pub mod peers;
 pub mod process;
+pub mod proxy;
 mod random;
 pub mod records;
 pub mod server;

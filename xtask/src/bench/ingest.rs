@@ -261,12 +261,12 @@ fn over_http(
 }
 
 /// An address that was free a moment ago.
-fn free_address() -> Result<SocketAddr, String> {
+pub(super) fn free_address() -> Result<SocketAddr, String> {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").map_err(|error| error.to_string())?;
     listener.local_addr().map_err(|error| error.to_string())
 }
 
-fn wait_for(address: SocketAddr) -> Result<(), String> {
+pub(super) fn wait_for(address: SocketAddr) -> Result<(), String> {
     let deadline = Instant::now() + Duration::from_secs(20);
     while std::net::TcpStream::connect(address).is_err() {
         if Instant::now() > deadline {

@@ -7,6 +7,8 @@ mod ingest;
 mod limit;
 mod load;
 mod process;
+mod receiver;
+mod sinks;
 
 use std::path::PathBuf;
 
@@ -19,6 +21,8 @@ use crate::command;
 pub(crate) enum Bench {
     /// From a posted or filed context to a durable record in a file
     Ingest(ingest::Arguments),
+    /// From the journal to receivers, and the feed's lists and blobs
+    Sinks(sinks::Arguments),
     /// Part of `ingest`, as a process of its own: what the hardware could do with a file
     #[command(hide = true)]
     Limit {
@@ -32,6 +36,14 @@ pub(crate) enum Bench {
     /// Part of `ingest`, as a process of its own: an HTTP server that only answers 200
     #[command(hide = true)]
     BareServer,
+    /// Part of `sinks`, as a process of its own: reads a file and posts it
+    #[command(hide = true)]
+    PostFile {
+        /// The file
+        file: PathBuf,
+        /// The receiver's address
+        address: String,
+    },
 }
 
 impl Bench {
@@ -46,6 +58,8 @@ impl Bench {
             Self::Ingest(arguments) => ingest::run(&arguments),
             Self::Limit { contexts, out, record_bytes } => limit::run(&contexts, &out, record_bytes),
             Self::BareServer => load::bare_server(),
+            Self::Sinks(arguments) => sinks::run(&arguments),
+            Self::PostFile { file, address } => sinks::post_file(&file, &address),
         }
     }
 }

@@ -38,6 +38,16 @@ impl Measured {
         Ok(line.trim().to_owned())
     }
 
+    /// User and system time so far.
+    pub(crate) fn cpu(&self) -> Result<Duration, String> {
+        state_and_cpu(self.child.id()).map(|(_, cpu)| cpu)
+    }
+
+    /// The most memory that it had so far, in bytes.
+    pub(crate) fn memory(&self) -> u64 {
+        peak_memory(self.child.id())
+    }
+
     /// Asks it to end (SIGTERM).
     pub(crate) fn terminate(&self) -> Result<(), String> {
         let kill = Command::new("kill").arg(self.child.id().to_string()).status();

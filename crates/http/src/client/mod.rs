@@ -38,6 +38,7 @@ pub use config::ClientConfig;
 pub use error::ClientError;
 pub use hyper::{HeaderMap, Method, StatusCode};
 pub use request::{Request, Response};
+pub use tls::tls_config;
 
 use config::ProxyRule;
 use error::failed;
@@ -76,7 +77,8 @@ impl Client {
     /// When a certificate, key or proxy can't be used, at its key.
     pub fn new(config: &ClientConfig, folder: &Path) -> Result<Self, ConfigError> {
         config.validate()?;
-        let tls = tls::client_config(config, folder)?;
+        let mut tls = tls_config(config, folder)?;
+        tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         let rule = ProxyRule::find(config, |name| std::env::var(name).ok())?;
         let built = |builder: reqwest::ClientBuilder| {
             let builder = builder

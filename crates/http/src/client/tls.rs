@@ -12,8 +12,13 @@ use tokio_rustls::rustls::{self, RootCertStore};
 
 use super::config::ClientConfig;
 
-/// TLS 1.2 and 1.3, certificates always checked.
-pub(super) fn client_config(config: &ClientConfig, folder: &Path) -> Result<rustls::ClientConfig, ConfigError> {
+/// TLS 1.2 and 1.3, certificates always checked: what [`Client`](super::Client) speaks, for those who speak another
+/// protocol than HTTP. Of the configuration, `ca`, `certificate` and `key` count; relative paths are seen from `folder`.
+/// It reads files, those of the operating system too.
+///
+/// # Errors
+/// When a certificate or key can't be used, at its key.
+pub fn tls_config(config: &ClientConfig, folder: &Path) -> Result<rustls::ClientConfig, ConfigError> {
     let mut roots = RootCertStore::empty();
     let system = rustls_native_certs::load_native_certs();
     roots.add_parsable_certificates(system.certs);
@@ -32,7 +37,7 @@ pub(super) fn client_config(config: &ClientConfig, folder: &Path) -> Result<rust
         .with_safe_default_protocol_versions()
         .map_err(|error| ConfigError::new("", error.to_string()))?
         .with_root_certificates(roots);
-    let mut tls = match (&config.certificate, &config.key) {
+    Ok(match (&config.certificate, &config.key) {
         (Some(certificate), Some(key)) => {
             let path = folder.join(certificate);
             let chain = certificates(&path, "certificate")?;
@@ -42,9 +47,7 @@ pub(super) fn client_config(config: &ClientConfig, folder: &Path) -> Result<rust
             builder.with_client_auth_cert(chain, key).map_err(|error| unusable("certificate", &path, &error))?
         }
         _ => builder.with_no_client_auth(),
-    };
-    tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    Ok(tls)
+    })
 }
 
 fn certificates(path: &Path, at: &str) -> Result<Vec<CertificateDer<'static>>, ConfigError> {

@@ -19,7 +19,7 @@ const ASSERTION_SECONDS: u64 = 600;
 
 /// Where an application's means of proof are.
 pub(super) struct Credential {
-    client_id: Uuid,
+    client_id: String,
     means: Means,
     folder: PathBuf,
 }
@@ -42,12 +42,17 @@ impl Credential {
             (Some(secret), ..) => Means::Secret(secret.clone()),
             _ => return Err(ConfigError::new("", "give a secret, or a certificate with its key")),
         };
-        Ok(Self { client_id: application.client_id, means, folder: folder.to_owned() })
+        Ok(Self { client_id: application.client_id.to_string(), means, folder: folder.to_owned() })
+    }
+
+    /// A client of any authorization server, with a secret.
+    pub(super) fn of_client(client_id: &str, secret: &SecretReference, folder: &Path) -> Self {
+        Self { client_id: client_id.to_owned(), means: Means::Secret(secret.clone()), folder: folder.to_owned() }
     }
 
     /// Reads secret, or certificate and key, and makes the proof out of it that the token endpoint at `url` takes.
     pub(super) fn form(&self, url: &str) -> Result<Pairs, ConfigError> {
-        let mut pairs = vec![("client_id", self.client_id.to_string())];
+        let mut pairs = vec![("client_id", self.client_id.clone())];
         match &self.means {
             Means::Secret(secret) => {
                 let secret = secret.load(&self.folder).map_err(|error| error.within("secret"))?;
@@ -84,8 +89,8 @@ impl Credential {
         #[derive(Serialize)]
         struct Claims<'a> {
             aud: &'a str,
-            iss: Uuid,
-            sub: Uuid,
+            iss: &'a str,
+            sub: &'a str,
             jti: Uuid,
             nbf: u64,
             iat: u64,
@@ -99,7 +104,7 @@ impl Credential {
             x5t_s256: thumbprint(&SHA256),
         };
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-        let (iss, jti) = (self.client_id, Uuid::new_v4());
+        let (iss, jti) = (self.client_id.as_str(), Uuid::new_v4());
         let claims = Claims { aud: url, iss, sub: iss, jti, nbf: now, iat: now, exp: now + ASSERTION_SECONDS };
         let failed = |_| ConfigError::new("key", "nothing can be signed with it");
         let encoded = |json: serde_json::Result<Vec<u8>>| json.map(|json| URL_SAFE_NO_PAD.encode(json)).map_err(failed);

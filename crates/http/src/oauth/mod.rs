@@ -1,4 +1,5 @@
-//! Tokens of Entra for an application that signs in as itself: the client credentials grant of OAuth 2.0.
+//! Tokens of Entra, or of another authorization server, for an application that signs in as itself: the client
+//! credentials grant of OAuth 2.0.
 //!
 //! A [`TokenSource`] asks for a token when one is needed, keeps it until shortly before its end, and lets one request
 //! at a time do the asking, however many wait. Secret, certificate and key are read from where they are each time a
@@ -13,7 +14,7 @@ use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use actlog_core::{Application, ConfigError, Secret};
+use actlog_core::{Application, ConfigError, Secret, SecretReference};
 use serde::{Deserialize, Deserializer};
 use tokio::time::Instant;
 
@@ -54,8 +55,8 @@ struct Inner {
     client: Client,
     credential: Credential,
     url: String,
-    endpoint: Endpoint,
-    resource: String,
+    /// What the token is for, as a pair of the form.
+    target: Option<(&'static str, String)>,
     current: Mutex<Option<Token>>,
     /// Held by whoever asks for a token; the others wait for what it gets.
     asking: tokio::sync::Mutex<()>,
@@ -70,10 +71,7 @@ struct Token {
 
 impl fmt::Debug for TokenSource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenSource")
-            .field("url", &self.0.url)
-            .field("resource", &self.0.resource)
-            .finish_non_exhaustive()
+        f.debug_struct("TokenSource").field("url", &self.0.url).field("target", &self.0.target).finish_non_exhaustive()
     }
 }
 
@@ -105,9 +103,39 @@ impl TokenSource {
         let credential = Credential::new(application, config_dir)?;
         // What can't be read now is a mistake in the configuration.
         credential.form(&url)?;
-        let resource = resource.trim_end_matches('/').to_owned();
+        let resource = resource.trim_end_matches('/');
+        let target = match endpoint {
+            Endpoint::V1 => ("resource", resource.to_owned()),
+            Endpoint::V2 => ("scope", format!("{resource}/.default")),
+        };
+        Ok(Self::asking(client, credential, url, Some(target)))
+    }
+
+    /// The same at any authorization server (RFC 6749, 4.4): its token endpoint, the client's id and secret, and the
+    /// scopes with spaces between them. Relative paths are seen from `config_dir`.
+    ///
+    /// # Errors
+    /// When the URL is none, or the secret can't be read, at its key.
+    pub fn for_client(
+        client: Client,
+        token_url: &str,
+        client_id: &str,
+        secret: &SecretReference,
+        scope: Option<&str>,
+        config_dir: &Path,
+    ) -> Result<Self, ConfigError> {
+        if url::Url::parse(token_url).is_err() {
+            return Err(ConfigError::new("token_url", "not a URL"));
+        }
+        let credential = Credential::of_client(client_id, secret, config_dir);
+        credential.form(token_url)?;
+        let target = scope.map(|scope| ("scope", scope.to_owned()));
+        Ok(Self::asking(client, credential, token_url.to_owned(), target))
+    }
+
+    fn asking(client: Client, credential: Credential, url: String, target: Option<(&'static str, String)>) -> Self {
         let (current, asking) = (Mutex::default(), tokio::sync::Mutex::default());
-        Ok(Self(Arc::new(Inner { client, credential, url, endpoint, resource, current, asking })))
+        Self(Arc::new(Inner { client, credential, url, target, current, asking }))
     }
 
     /// The token: the one at hand, or a new one when that nears its end. While the old one is still valid, a renewal
@@ -153,12 +181,8 @@ impl Inner {
 
     async fn ask(&self) -> Result<Token, TokenError> {
         let credential = self.credential.form(&self.url).map_err(TokenError::Credential)?;
-        let scope = format!("{}/.default", self.resource);
-        let target = match self.endpoint {
-            Endpoint::V1 => ("resource", self.resource.as_str()),
-            Endpoint::V2 => ("scope", scope.as_str()),
-        };
-        let mut form = vec![("grant_type", "client_credentials"), target];
+        let mut form = vec![("grant_type", "client_credentials")];
+        form.extend(self.target.iter().map(|(name, value)| (*name, value.as_str())));
         form.extend(credential.iter().map(|(name, value)| (*name, value.as_str())));
         let asked = Instant::now();
         let request = Request::new(Method::POST, &self.url).header("accept", "application/json").form(&form);

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use actlog_core::{
     AuditRecord, Emit, EmitError, Emitter, Entry, EntryKind, Health, Metrics, Prepared, Pull, Receipt, RejectedInput,
-    Sink, SinkContext, SinkError, Statement, Status,
+    Sink, SinkContext, SinkError, Statement, Status, Timestamp,
 };
 use async_trait::async_trait;
 use tokio::sync::Notify;
@@ -71,7 +71,7 @@ impl Shared {
 }
 
 impl State {
-    fn push(&mut self, kind: EntryKind, id: Uuid, time: actlog_core::Timestamp, bytes: Vec<u8>) -> u64 {
+    fn push(&mut self, kind: EntryKind, id: Uuid, time: Timestamp, bytes: Vec<u8>) -> u64 {
         let index = self.entries.len() as u64;
         // A salt need not be secret in a test; it has to differ.
         let mut salt = [0x5a; 32];
@@ -97,6 +97,11 @@ impl SinkHarness {
             panic!("the record {} can't be encoded: {error}", record.id);
         }
         self.shared.change(|state| state.push(EntryKind::Record, record.id, record.creation_time, bytes))
+    }
+
+    /// Adds an entry that says it is a record and holds these bytes, whatever they are; gives its index.
+    pub fn append_bytes(&self, bytes: &[u8]) -> u64 {
+        self.shared.change(|state| state.push(EntryKind::Record, Uuid::new_v4(), Timestamp::default(), bytes.to_vec()))
     }
 
     /// Adds a statement; gives its index.
