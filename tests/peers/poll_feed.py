@@ -1,6 +1,6 @@
 """Polls the feed until a file appears, and then writes down what it got.
 
-    poll_feed.py CLIENT FILE    with FILE a JSON object: tenant, client, secret, base, until, out
+    poll_feed.py CLIENT FILE    with FILE a JSON object: tenant, client, secret, until, out
 
 CLIENT is `zizhu`, the PyPI client as it is, or `requests`, a plain poller that keeps its connection and measures. One
 Id a line goes to `out`, for a record that was divided the Id that its parts name as CorrelationId; figures go to `out`
@@ -48,10 +48,10 @@ class Requests:
         import requests
 
         self.session, self.given = requests.Session(), given
-        self.root = f"{given['base']}/api/v1.0/{given['tenant']}/activity/feed"
+        self.root = f"https://manage.office.com/api/v1.0/{given['tenant']}/activity/feed"
         self.lists, self.pages, self.largest = [], 0, 0
         answer = self.session.post(
-            f"{given['base']}/{given['tenant']}/oauth2/v2.0/token",
+            f"https://login.microsoftonline.com/{given['tenant']}/oauth2/v2.0/token",
             data={
                 "grant_type": "client_credentials",
                 "client_id": given["client"],
@@ -109,7 +109,6 @@ def main():
             if content_id in known:
                 continue
             known.add(content_id)
-            for record in client.fetch(blob):
             for record in client.fetch(blob):
                 doubled += record["Id"] in seen
                 seen.add(record["Id"])

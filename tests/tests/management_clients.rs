@@ -21,8 +21,8 @@ const CLIENT: &str = "a6099727-6b7b-482c-b509-1df309acc563";
 const SECRET: &str = "s3cret of a client";
 /// A key of the tests of `actlog-http`, made for them.
 const KEY: &str = include_str!("../../crates/http/tests/data/rsa-key.pkcs8.pem");
-/// So small blobs that the list of a few hundred records has several pages.
-const SMALL_BLOBS: &str = "blob_bytes = \"4 KiB\"\nblob_age = \"100 ms\"\n";
+/// So small blobs that the list of a few thousand records has several pages.
+const SMALL_BLOBS: &str = "blob_bytes = \"16 KiB\"\nblob_age = \"100 ms\"\n";
 
 /// A server with a feed in a folder, and what its clients need.
 struct Feed {
@@ -53,8 +53,8 @@ impl Feed {
             lines.push(b'\n');
         }
         write("records.ndjson", &lines);
-        let credentials = ["--secret-file", "secret", "--certificate", "client.pem"];
-        add_client(folder.path(), &credentials);
+        add_client(folder.path(), ["--secret-file", "secret"]);
+        add_client(folder.path(), ["--certificate", "client.pem"]);
         let feed = free_address();
         let config = format!(
             "[sources.records]\ntype = \"records\"\nsender = \"actlog\"\npath = \"records.ndjson\"\n\n\
@@ -82,10 +82,10 @@ impl Feed {
     }
 }
 
-fn add_client(folder: &Path, credentials: &[&str]) {
+fn add_client(folder: &Path, credential: [&str; 2]) {
     let mut command = Command::new(binary());
     command.args(["clients", "add", "--file", "clients.toml", "--tenant", TENANT, "--client", CLIENT]);
-    command.args(["--role", "ActivityFeed.Read"]).args(credentials).current_dir(folder);
+    command.args(["--role", "ActivityFeed.Read"]).args(credential).current_dir(folder);
     let output = command.output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
 }
@@ -117,7 +117,7 @@ fn thumbprint(folder: &Path, python: &Path) -> String {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_pypi_client_does_its_whole_cycle_and_gets_every_record_by_secret_and_by_certificate() {
     let Some(python) = peers::python() else { return };
-    let records = some_records(1600);
+    let records = some_records(10_000);
     let feed = Feed::start(&records, SMALL_BLOBS).await;
     let credentials =
         [json!({ "secret": SECRET }), json!({ "key": KEY, "thumbprint": thumbprint(feed.folder.path(), &python) })];
@@ -181,7 +181,7 @@ async fn what_another_actlog_takes_from_the_feed_is_what_was_captured() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_feed_is_the_same_after_kill_9() {
     let Some(python) = peers::python() else { return };
-    let records = some_records(800);
+    let records = some_records(2_000);
     let mut feed = Feed::start(&records, SMALL_BLOBS).await;
     let given = json!({ "tenant": TENANT, "client": CLIENT, "secret": SECRET, "expected": records.len() });
     let before = feed.run(&python, "zizhu_cycle.py", &given).await;

@@ -16,7 +16,7 @@
 //! | `outcome` | ResultStatus |
 //! | `suser` | UserId |
 //! | `suid` | SystemUserId, else UserKey |
-//! | `src` (IPv4), `c6a2` (IPv6), `spt` | ClientIP, where it is an address; ClientPort |
+//! | `src` (IPv4), `c6a2` (IPv6), `spt` | ClientIP, where it is an address; then ClientPort |
 //! | `request`, `requestClientApplication` | ItemUrl, UserAgent |
 //! | `dhost` | the host of InstanceUrl |
 //! | `deviceExternalId` | OrganizationId |
@@ -33,6 +33,7 @@ use std::net::IpAddr;
 use actlog_core::AuditRecord;
 use serde::Serialize;
 
+use crate::reading;
 use crate::syslog::Severity;
 
 /// Appends the record as one CEF message, without a line end; it has no ASCII control characters in it.
@@ -62,20 +63,21 @@ pub fn message(record: &AuditRecord<'_>, out: &mut Vec<u8>) {
         Some(id) => extension.shown("suid", id),
         None => extension.text("suid", record.user_key.as_ref()),
     }
-    match record.client_ip.as_deref().map(str::parse) {
-        Some(Ok(IpAddr::V4(address))) => extension.shown("src", address),
-        Some(Ok(IpAddr::V6(address))) => {
-            extension.key("c6a2Label", b"Source IPv6 Address");
-            extension.shown("c6a2", address);
+    if let Some((address, port)) = reading::client(record) {
+        match address {
+            IpAddr::V4(address) => extension.shown("src", address),
+            IpAddr::V6(address) => {
+                extension.key("c6a2Label", b"Source IPv6 Address");
+                extension.shown("c6a2", address);
+            }
         }
-        _ => {}
-    }
-    if let Some(port) = record.client_port {
-        extension.shown("spt", port);
+        if let Some(port) = port {
+            extension.shown("spt", port);
+        }
     }
     extension.text("request", record.item_url.as_ref());
     extension.text("requestClientApplication", record.user_agent.as_ref());
-    if let Some(host) = record.instance_url.as_deref().and_then(host) {
+    if let Some(host) = reading::host(record) {
         extension.escaped("dhost", |value| value.text(host));
     }
     if let Some(id) = record.organization_id {
@@ -129,18 +131,6 @@ fn custom_strings(record: &AuditRecord<'_>, extension: &mut Extension<'_>) {
     if !record.extra.is_empty() {
         extension.escaped("actlogExtra", |value| value.json(&record.extra));
     }
-}
-
-/// The host in a URL.
-fn host(url: &str) -> Option<&str> {
-    let (_, rest) = url.split_once("://")?;
-    let authority = rest.split(['/', '?', '#']).next()?;
-    let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
-    let host = match host.find(']') {
-        Some(end) if host.starts_with('[') => &host[..=end],
-        _ => host.split(':').next()?,
-    };
-    (!host.is_empty()).then_some(host)
 }
 
 /// The `key=value` pairs behind the header.

@@ -149,7 +149,10 @@ pub(crate) fn present<'r>(text: &'r Option<std::borrow::Cow<'_, str>>) -> Option
 pub(crate) fn host<'r>(record: &'r AuditRecord<'_>) -> Option<&'r str> {
     let (_, rest) = record.instance_url.as_deref()?.split_once("://")?;
     let authority = rest.split(['/', '?', '#']).next()?;
-    let host = authority.rsplit('@').next()?;
-    let host = if host.starts_with('[') { host } else { host.split(':').next()? };
+    let (_, host) = authority.rsplit_once('@').unwrap_or(("", authority));
+    let host = match host.find(']') {
+        Some(end) if host.starts_with('[') => &host[..=end],
+        _ => host.split(':').next()?,
+    };
     (!host.is_empty()).then_some(host)
 }

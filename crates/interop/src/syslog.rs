@@ -39,14 +39,12 @@ pub enum Severity {
 
 impl Severity {
     /// By the record's ResultStatus: `Failed` in the records of Dynamics 365 and Office 365, and `False` in those of
-    /// Exchange.
+    /// Exchange. A sign-in that failed says so in its Operation only.
     pub fn of(record: &AuditRecord<'_>) -> Self {
         let status = record.result_status.as_deref().unwrap_or_default();
         let failures = ["Failed", "Failure", "Fail", "False", "Error", "Denied"];
-        match failures.iter().any(|failure| status.eq_ignore_ascii_case(failure)) {
-            true => Self::Warning,
-            false => Self::Informational,
-        }
+        let has_failed = failures.iter().any(|failure| status.eq_ignore_ascii_case(failure));
+        if has_failed || record.operation == "UserLoginFailed" { Self::Warning } else { Self::Informational }
     }
 }
 

@@ -28,6 +28,13 @@ pub(crate) fn text_of<'v>(value: &'v Json<'_>) -> Option<Cow<'v, str>> {
     serde_json::from_str(value.get()).ok().map(|Text(text)| text)
 }
 
+/// Whether this JSON stands for no value: null, an empty text, the all-zero GUID.
+pub(crate) fn says_nothing(value: &str) -> bool {
+    value == "null"
+        || serde_json::from_str(value)
+            .is_ok_and(|Text(text)| text.is_empty() || Uuid::try_parse(&text) == Ok(Uuid::nil()))
+}
+
 /// The GUID that a JSON string holds, unless it is the all-zero one, which stands for none.
 pub(crate) fn guid(value: &RawValue) -> Option<Uuid> {
     Uuid::try_parse(&text(value)?).ok().filter(|id| !id.is_nil())

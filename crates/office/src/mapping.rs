@@ -56,7 +56,7 @@ pub enum OfficeError {
 macro_rules! members {
     ($($member:ident),* $(,)?) => {
         /// The members that have keys of their own in the audit record.
-        #[derive(Clone, Copy, Debug)]
+        #[derive(Clone, Copy, Debug, PartialEq, Eq)]
         pub(crate) enum Member { $($member),* }
 
         impl Member {
@@ -219,12 +219,7 @@ impl<'a> Reader<'a> {
         if let Some(id) = self.guid(Member::Id) {
             return id;
         }
-        let says_nothing = |value: &RawValue| {
-            let text = json::text(value);
-            value.get() == "null"
-                || text.is_some_and(|text| text.is_empty() || Uuid::try_parse(&text) == Ok(Uuid::nil()))
-        };
-        let name = match native.filter(|native| !says_nothing(native)) {
+        let name = match native.filter(|native| !json::says_nothing(native.get())) {
             Some(native) => {
                 let organization = self.known[Member::OrganizationId as usize].map_or("", RawValue::get);
                 // Zero bytes don't occur in JSON, so that no two lists of parts give the same name.

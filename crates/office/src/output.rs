@@ -8,10 +8,11 @@ use std::borrow::Cow;
 use actlog_core::{AuditRecord, Extra, Json, RECORD_TYPE_CRM};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use uuid::Uuid;
 
 use crate::feed::ContentType;
-use crate::json::{is_readable, text_of};
+use crate::json::{is_readable, says_nothing, text_of};
 use crate::mapping::{Member, UNKNOWN};
 use crate::products::{CRM_DEFAULT_ACTIVITY, Derived};
 use crate::split::{self, Limits, SplitError};
@@ -94,7 +95,7 @@ pub fn to_office(
         each(record.id, &out);
         return Ok(());
     }
-    let mut whole = AuditRecord { extra: record.extra.borrowed(), ..view::without_extra(record) };
+    let mut whole = AuditRecord { extra: record.extra.borrowed(), ..view::office_keys(record) };
     remove_derived_keys(&mut whole);
     write_parts(&whole, limit, out, each)
 }
@@ -107,17 +108,32 @@ fn write_parts(
 ) -> Result<(), SplitError> {
     let limits = Limits { record: limit, field: usize::MAX };
     let encode = |part: &AuditRecord<'_>, out: &mut Vec<u8>| write(part, Omitted::default(), out);
-    for part in split::split(record, &limits, &encode)?.unwrap_or_default() {
+    let mut write_one = |record: &AuditRecord<'_>| {
         out.clear();
-        encode(&part, &mut out);
-        each(part.id, &out);
+        encode(record, &mut out);
+        each(record.id, &out);
+    };
+    match split::split(record, &limits, &encode)? {
+        Some(parts) => parts.iter().for_each(&mut write_one),
+        None => write_one(record),
     }
     Ok(())
 }
 
-/// Whether the record was read from an Office record.
+/// Whether the record was read from an Office record, and any reader of JSON can read that: one that can't would cost its
+/// readers the whole blob. Such a record is told in our words, and what it was is in the text under [`REMAINDER`].
 fn is_from_office(record: &AuditRecord<'_>) -> bool {
-    record.content_type.is_some() || ["OfficeOperation", "Raw"].iter().any(|name| record.extra.get(name).is_some())
+    /// A record that was read from an Office record has fewer under Extra.
+    const MAX_MEMBERS: usize = 512;
+    let has = |name| record.extra.get(name).is_some();
+    let is_object = |raw: &Json<'_>| {
+        let raw = original(raw);
+        raw.starts_with('{') && serde_json::from_str::<&RawValue>(&raw).is_ok_and(|raw| is_readable(raw.get()))
+    };
+    (record.content_type.is_some() || has("OfficeOperation") || has("Raw"))
+        && record.extra.iter().nth(MAX_MEMBERS).is_none()
+        && record.extra.iter().all(|(_, value)| is_readable(value.get()))
+        && record.extra.get("Raw").is_none_or(is_object)
 }
 
 /// What a text under Extra says; of another value its JSON.
@@ -127,9 +143,11 @@ fn original<'v>(raw: &'v Json<'_>) -> Cow<'v, str> {
 
 /// The record with its members as they came, and those of its keys that are under Extra as they came.
 fn as_it_came<'r>(record: &'r AuditRecord<'_>) -> (AuditRecord<'r>, Omitted) {
-    let mut whole = AuditRecord { extra: record.extra.borrowed(), ..view::without_extra(record) };
+    let mut whole = AuditRecord { extra: record.extra.borrowed(), ..view::office_keys(record) };
+    // Readers tell records from each other by their Ids, so that none goes out without one.
+    whole.extra.retain(|name, value| Member::of(name) != Some(Member::Id) || !says_nothing(value.get()));
     let mut omitted = Omitted::default();
-    for member in record.extra.iter().filter_map(|(name, _)| Member::of(name)) {
+    for member in whole.extra.iter().filter_map(|(name, _)| Member::of(name)) {
         omitted.add(member);
     }
     if let Some(operation) = record.extra.get("OfficeOperation") {
@@ -152,7 +170,7 @@ fn remove_derived_keys(record: &mut AuditRecord<'_>) {
 
 /// The record with the members that Office would give it.
 fn shaped<'r>(record: &'r AuditRecord<'_>, options: &OutputOptions) -> AuditRecord<'r> {
-    let mut shaped = view::without_extra(record);
+    let mut shaped = view::office_keys(record);
     // Office's times are whole seconds.
     let milliseconds = record.creation_time.unix_milliseconds();
     shaped.creation_time = record.creation_time.plus_milliseconds(-milliseconds.rem_euclid(1000));

@@ -97,8 +97,7 @@ struct Rest<'a> {
 
 /// Whether a member of Extra may not have this name in a part: parts, or records read from Office's, use it themselves.
 pub(crate) fn is_taken(name: &str, record_type: i32) -> bool {
-    let is_key =
-        |member| record_type == RECORD_TYPE_CRM || Member::common().any(|common| common as usize == member as usize);
+    let is_key = |member| record_type == RECORD_TYPE_CRM || Member::common().any(|common| common == member);
     [NUMBERING.0, NUMBERING.1, CONTINUES, PLATFORM_CORRELATION, REST].contains(&name)
         || Derived::OWN.contains(&name)
         || Member::of(name).is_some_and(is_key)
@@ -149,7 +148,7 @@ pub fn split<'r>(
     items.extend(record.query.as_deref().map(Item::Query));
     for (place, field) in record.fields.iter().enumerate() {
         let mut name = Cow::Borrowed(field.name.as_ref());
-        if let Some(end) = shorten(&mut name, room / 8) {
+        if let Some(end) = shorten(&mut name, (room / 8).min(limits.field / 4)) {
             rest.names.insert(place, end);
         }
         items.push(Item::Field(name, field.value.as_deref()));
@@ -158,7 +157,7 @@ pub fn split<'r>(
     items.extend(record.linked_results.iter().copied().map(Item::Linked));
     let longest = (room / 4).min(limits.field);
     let is_item = |place: usize, name: &str, value: &Json<'_>| {
-        place < MAX_MEMBERS && name.len() + value.get().len() <= longest && !is_taken(name, record.record_type)
+        place < MAX_MEMBERS && json_length(name) + value.get().len() <= longest && !is_taken(name, record.record_type)
     };
     let members = record.extra.iter().enumerate().filter(|(place, (name, value))| is_item(*place, name, value));
     items.extend(members.map(|(_, (name, value))| Item::Extra(name, value)));
@@ -177,18 +176,23 @@ pub fn split<'r>(
     let (mut usual_items, mut usual_bytes) = (1, limits.record / 2);
     while next < items.len() {
         let left = &items[next..];
-        let whole = most(left.len(), usual_items, |count| scale.fits(&fill(&head, &left[..count], done, None)));
+        let text = left[0].text().and_then(|text| text.get(done..));
+        // What is longer than a part as it stands is not tried whole: again for each part, that would take for ever.
+        let whole = match text {
+            Some(text) if text.len() > limits.record => 0,
+            _ => most(left.len(), usual_items, |count| scale.fits(&fill(&head, &left[..count], done, None))),
+        };
         if whole > 0 {
             parts.push(fill(&head, &left[..whole], done, None));
             (next, done, usual_items) = (next + whole, 0, whole);
             continue;
         }
-        let text = left[0].text().and_then(|text| text.get(done..)).ok_or_else(too_small)?;
-        let bytes = most(text.len(), usual_bytes, |bytes| {
+        let text = text.ok_or_else(too_small)?;
+        let bytes = most(text.len().min(limits.record), usual_bytes, |bytes| {
             scale.fits(&fill(&head, &left[..1], done, Some(boundary(text, bytes))))
         });
         let cut = boundary(text, bytes);
-        if cut == 0 {
+        if cut == 0 || cut == text.len() {
             return Err(too_small());
         }
         parts.push(fill(&head, &left[..1], done, Some(cut)));
@@ -334,6 +338,11 @@ fn escaped_length(character: char) -> usize {
     }
 }
 
+/// Bytes of a text in JSON, without its quotation marks.
+fn json_length(text: &str) -> usize {
+    text.chars().map(escaped_length).sum()
+}
+
 /// Cuts a text to this many bytes as JSON, and gives what was cut off.
 fn shorten<'r>(text: &mut Cow<'r, str>, bytes: usize) -> Option<Cow<'r, str>> {
     if text.len() <= bytes / 6 {
@@ -358,13 +367,13 @@ fn longest_value(record: &AuditRecord<'_>) -> usize {
     const ID_BYTES: usize = 39;
     /// What stands in a column and its value besides their texts.
     const FIELD_BYTES: usize = r#"{"Name":"","Value":""},"#.len();
-    let length = |text: &str| text.chars().map(escaped_length).sum::<usize>();
-    let of_field = |field: &Field<'_>| length(&field.name) + field.value.as_deref().map_or(2, length) + FIELD_BYTES;
+    let of_field =
+        |field: &Field<'_>| json_length(&field.name) + field.value.as_deref().map_or(2, json_length) + FIELD_BYTES;
     let mut head = head(record);
-    let texts = texts(&mut head).map(|(_, text)| length(text));
+    let texts = texts(&mut head).map(|(_, text)| json_length(text));
     let extra = record.extra.iter().map(|(_, value)| value.get().len());
     let lists = [
-        record.query.as_deref().map_or(0, length),
+        record.query.as_deref().map_or(0, json_length),
         record.fields.iter().map(of_field).sum::<usize>() + 1,
         record.query_results.len() * ID_BYTES + 1,
         record.linked_results.len() * ID_BYTES + 1,

@@ -9,9 +9,17 @@ pub(crate) fn head<'r>(record: &'r AuditRecord<'_>) -> AuditRecord<'r> {
     rebuild(record, Cow::Borrowed)
 }
 
-/// The record with all its texts borrowed, but without Extra.
-pub(crate) fn without_extra<'r>(record: &'r AuditRecord<'_>) -> AuditRecord<'r> {
+/// The keys that Office has members for, all texts borrowed: without Extra, and without what only actlog knows.
+pub(crate) fn office_keys<'r>(record: &'r AuditRecord<'_>) -> AuditRecord<'r> {
     AuditRecord {
+        initiating_user_id: None,
+        content_type: None,
+        category: None,
+        activity: None,
+        policy_version: None,
+        source: None,
+        collected_time: None,
+        truncated: false,
         fields: record.fields.iter().map(|field| convert(field, Cow::Borrowed)).collect(),
         query: record.query.as_deref().map(Cow::Borrowed),
         query_results: record.query_results.clone(),

@@ -187,6 +187,8 @@ pub(crate) struct JournalPull {
     dead_letters: Arc<Mutex<DeadLetters>>,
     clock: Arc<dyn Clock>,
     replaying: Option<Replaying>,
+    /// The first entry behind those that the sink was given, letters aside.
+    given: u64,
     /// When the last entries were given to a sink that had then received all there were.
     kept_up: Option<Instant>,
     delivered: Counter,
@@ -204,6 +206,7 @@ impl JournalPull {
     ) -> Self {
         Self {
             reader: cursor.journal.reader(cursor.committed()),
+            given: cursor.committed(),
             delivered: metrics.counter("actlog_sink_entries_committed", "Entries that the sink is done with", &[]),
             rejected: metrics.counter("actlog_sink_records_rejected", "Records put to the dead letters", &[]),
             lag: metrics.gauge("actlog_sink_lag_entries", "Durable entries that the sink is not done with", &[]),
@@ -215,8 +218,17 @@ impl JournalPull {
         }
     }
 
+    /// Whether letters wait until the sink has committed what it was given before. A commit says an index, and no more:
+    /// of a sink that commits later than it pulls, nobody could tell whether a letter's index or an earlier one is meant.
+    fn is_replay_ahead(&self) -> bool {
+        self.cursor.committed() < self.given && !self.cursor.replays().is_empty()
+    }
+
     /// Letters that are to be given now, one entry each even where an entry was refused twice.
     fn take_replays(&mut self) -> Vec<Entry> {
+        if self.is_replay_ahead() {
+            return Vec::new();
+        }
         let letters = self.cursor.replays().clone();
         let mut entries: Vec<_> = letters.iter().filter_map(DeadLetter::entry).collect();
         entries.dedup_by_key(|entry| entry.index);
@@ -281,7 +293,7 @@ impl JournalPull {
 #[async_trait]
 impl Pull for JournalPull {
     async fn next(&mut self, max_bytes: usize, wait: Duration) -> Result<Vec<Entry>, SinkError> {
-        if self.replaying.is_some() {
+        if self.replaying.is_some() || self.is_replay_ahead() {
             tokio::time::sleep(wait).await;
             return Ok(Vec::new());
         }
@@ -312,6 +324,7 @@ impl Pull for JournalPull {
             Ok(Ok(ReadItem::Entries(entries))) => {
                 let has_all = self.reader.position() >= self.cursor.journal.durable();
                 self.kept_up = has_all.then(Instant::now);
+                self.given = entries.last().map_or(self.given, |last| last.index + 1);
                 Ok(entries)
             }
             Ok(Ok(ReadItem::Missing { indices, reason })) => {

@@ -246,8 +246,8 @@ impl Scene {
 
     fn poller(&self, python: &Path, client: &str, proxy: &ConnectProxy) -> Process {
         let given = json!({
-            "tenant": TENANT, "client": CLIENT, "secret": SECRET, "base": "https://manage.office.com",
-            "until": self.folder("until"), "out": self.folder(client),
+            "tenant": TENANT, "client": CLIENT, "secret": SECRET, "until": self.folder("until"),
+            "out": self.folder(client),
         });
         let path = self.folder(&format!("{client}.config"));
         std::fs::write(&path, given.to_string()).unwrap_or_else(|error| panic!("{}: {error}", path.display()));

@@ -1,5 +1,7 @@
 //! Records of every kind.
 
+#![allow(dead_code, reason = "each test file uses a part of it")]
+
 use actlog_core::{AuditRecord, Extra, Field, Json, Timestamp, WORKLOAD_ACTLOG, WORKLOAD_CRM};
 use actlog_dataverse::MappingOptions;
 use actlog_testkit::fixtures;

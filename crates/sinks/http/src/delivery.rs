@@ -12,9 +12,13 @@ use crate::circuit::Circuit;
 use crate::config::Compression;
 use crate::encode::Piece;
 use crate::figures::Figures;
-use crate::formats::{Exchange, Format, Frame};
+use crate::formats::{Format, Frame};
 use crate::link::{Link, Payload};
 use crate::verdict::{Statuses, Verdict};
+
+/// So many records of one batch, each refused by itself and with nothing delivered between them, say that the receiver
+/// takes nothing at all: a wrong address, or a form that it doesn't know. They must not become dead letters.
+const SUSPICIOUS: usize = 20;
 
 /// What all deliveries of a run share.
 pub(crate) struct Delivery {
@@ -53,6 +57,7 @@ impl Delivery {
     /// future ends it.
     pub(crate) async fn deliver(&self, pieces: Vec<Piece>) -> Result<Refused, Fatal> {
         let mut refused = Refused::new();
+        let mut in_a_row = 0;
         // What is still to be sent, the next group last.
         let mut todo = vec![pieces];
         while let Some(mut group) = todo.pop() {
@@ -61,6 +66,7 @@ impl Delivery {
             }
             match self.send(&group).await {
                 Verdict::Delivered => {
+                    in_a_row = 0;
                     self.figures.delivered.inc_by(group.len() as u64);
                 }
                 Verdict::Partly { refused: places, again, .. } => {
@@ -71,8 +77,17 @@ impl Delivery {
                     );
                     todo.push(again.into_iter().filter_map(|place| group.get(place).cloned()).collect());
                 }
-                Verdict::Refused { reason, suspect } => match (group.len(), suspect) {
-                    (1, _) => refused.extend(group.pop().map(|piece| (piece.entry, reason))),
+                Verdict::Refused { reason, suspect, is_certain } => match (group.len(), suspect) {
+                    (1, _) => {
+                        in_a_row += usize::from(!is_certain);
+                        if in_a_row == SUSPICIOUS {
+                            return Err(Fatal(format!(
+                                "{reason}, to each of {SUSPICIOUS} records; check url, format and body. If all of them \
+                                 are to become dead letters, put the status into status.reject"
+                            )));
+                        }
+                        refused.extend(group.pop().map(|piece| (piece.entry, reason)));
+                    }
                     // The suspect alone, and what was before and behind it, as whoever refused it has kept none of them.
                     (_, Some(suspect)) if suspect < group.len() => {
                         let mut behind = group.split_off(suspect);
@@ -101,7 +116,7 @@ impl Delivery {
         loop {
             let permit = self.circuit.permit().await;
             let began = Instant::now();
-            let Exchange { answer, verdict } = self.format.send(&self.link, &payload, group.len()).await;
+            let (answer, verdict) = self.format.send(&self.link, &payload, group.len()).await;
             self.figures.seconds.observe(began.elapsed().as_secs_f64());
             match &answer {
                 Some(_) => self.figures.requests.inc(),

@@ -45,3 +45,10 @@ pub use config::{
 };
 pub use sink::HttpSink;
 pub use value::Value;
+
+/// What an answer of any bytes means to the format of a configuration: the places of records that it names, of `count`
+/// that were sent. For fuzzing.
+#[doc(hidden)]
+pub fn places_in_answer(config: &HttpConfig, status: u16, body: &[u8], count: usize) -> Option<Vec<usize>> {
+    formats::places(config, status, body, count)
+}

@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use actlog_core::{ConfigError, Secret};
-use actlog_http::client::{Client, Method, Request, Response, StatusCode};
+use actlog_http::client::{Client, Method, Request, StatusCode};
 use actlog_http::oauth::{Endpoint, TokenSource};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -11,7 +11,7 @@ use bytes::Bytes;
 use url::Url;
 
 use crate::config::{Auth, Compression, HttpConfig};
-use crate::verdict::Verdict;
+use crate::verdict::{Answer, Verdict};
 
 /// What the token is for where `azure-logs` says nothing else.
 const AZURE_RESOURCE: &str = "https://monitor.azure.com";
@@ -69,7 +69,7 @@ impl Link {
     }
 
     /// Posts a body that is compressed as configured.
-    pub(crate) async fn post(&self, url: &Url, payload: &Payload, extra: &[(&str, &str)]) -> Result<Response, Verdict> {
+    pub(crate) async fn post(&self, url: &Url, payload: &Payload, extra: &[(&str, &str)]) -> Result<Answer, Verdict> {
         let coding = match self.compression {
             Compression::None => None,
             Compression::Gzip => Some(("content-encoding", "gzip")),
@@ -86,7 +86,7 @@ impl Link {
         url: &Url,
         payload: Option<&Payload>,
         extra: &[(&str, &str)],
-    ) -> Result<Response, Verdict> {
+    ) -> Result<Answer, Verdict> {
         let mut is_renewed = false;
         loop {
             let mut request = Request::new(method.clone(), self.complete(url));
@@ -109,7 +109,7 @@ impl Link {
                     used = Some((tokens, token));
                 }
             }
-            let mut answer = self.client.send(request).await?;
+            let mut answer = Answer::from(self.client.send(request).await?);
             if answer.status == StatusCode::UNAUTHORIZED
                 && let Some((tokens, token)) = &used
             {

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use actlog_core::{BuildContext, BuildError, Clock, ConfigError, Sink, SinkContext, SinkError, SinkPlugin};
+use actlog_core::{BuildContext, BuildError, Clock, ConfigError, Sink, SinkContext, SinkError, SinkPlugin, WhenFull};
 use async_trait::async_trait;
 
 use crate::circuit::Circuit;
@@ -41,6 +41,8 @@ compression = "gzip"
 auth = { bearer = { env = "HOOK_TOKEN" } }
 batch = { count = 500, bytes = "1 MiB", age = "2 s" }
 "#;
+    /// A receiver that is away for longer than the journal can wait must not stop the capture of events.
+    const WHEN_FULL: WhenFull = WhenFull::Skip;
     type Config = HttpConfig;
 
     fn validate(config: &HttpConfig) -> Result<(), ConfigError> {

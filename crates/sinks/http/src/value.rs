@@ -47,12 +47,31 @@ impl<'de> Deserialize<'de> for Value {
                 Ok(Value::Text(text.to_owned()))
             }
 
+            fn visit_i64<E: de::Error>(self, _: i64) -> Result<Value, E> {
+                Err(number())
+            }
+
+            fn visit_u64<E: de::Error>(self, _: u64) -> Result<Value, E> {
+                Err(number())
+            }
+
+            fn visit_f64<E: de::Error>(self, _: f64) -> Result<Value, E> {
+                Err(number())
+            }
+
             fn visit_map<A: de::MapAccess<'de>>(self, map: A) -> Result<Value, A::Error> {
                 SecretReference::deserialize(MapAccessDeserializer::new(map)).map(Value::Secret)
             }
         }
         deserializer.deserialize_any(Visitor)
     }
+}
+
+/// The error for a number, which may be a secret and must not be repeated.
+fn number<E: de::Error>() -> E {
+    E::custom(
+        "a number is not a text; put it in quotation marks, or a secret where { file = \"…\" } or { env = \"…\" } says",
+    )
 }
 
 /// A text that another system wrote, as far as people should see it: one line, and not too long.
@@ -79,7 +98,9 @@ mod tests {
         let read = |value: serde_json::Value| actlog_core::config::deserialize::<Value>(value);
         assert_eq!(read(json!("plain")), Ok(Value::Text("plain".into())));
         assert_eq!(read(json!({ "env": "KEY" })), Ok(Value::Secret(SecretReference::Env("KEY".into()))));
-        for (wrong, reason) in [(json!(4711), "a text"), (json!({ "path": "a" }), "`path`"), (json!({}), "missing")] {
+        for (wrong, reason) in
+            [(json!(4711), "quotation marks"), (json!({ "path": "a" }), "`path`"), (json!({}), "missing")]
+        {
             let error = read(wrong).unwrap_err().to_string();
             assert!(error.contains(reason) && !error.contains("4711"), "{error}");
         }

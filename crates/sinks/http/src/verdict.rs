@@ -4,12 +4,41 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use actlog_core::Span;
-use actlog_http::client::{ClientError, Response, StatusCode};
+use actlog_http::client::{ClientError, HeaderMap, Response, StatusCode};
 use actlog_http::oauth::TokenError;
+use bytes::Bytes;
 
 use serde::Deserialize;
 
 use crate::config::StatusTable;
+
+/// An answer, without what it may have repeated of our credentials.
+#[derive(Clone, Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) body: Bytes,
+    /// How long the receiver wants to be left alone.
+    pub(crate) retry_after: Option<Duration>,
+}
+
+impl From<Response> for Answer {
+    fn from(response: Response) -> Self {
+        let retry_after = response.retry_after();
+        Self { status: response.status, headers: response.headers, body: response.body, retry_after }
+    }
+}
+
+impl Answer {
+    /// The body as JSON; none where it is larger than such answers are, or something else.
+    pub(crate) fn small<'a, T: Deserialize<'a>>(&'a self) -> Option<T> {
+        const LARGEST: usize = 2 << 20;
+        if self.body.len() > LARGEST {
+            return None;
+        }
+        serde_json::from_slice(&self.body).ok()
+    }
+}
 
 /// What the receiver did with a request's records. Places count from 0, in the order in which they were sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,6 +67,9 @@ pub(crate) enum Verdict {
         reason: String,
         /// The record that it complains of, where it says so.
         suspect: Option<usize>,
+        /// Whether it is known to be because of a record. A bare 400 may also mean that the receiver takes nothing of
+        /// what is sent to this address in this form.
+        is_certain: bool,
     },
     /// Nothing can be delivered until somebody changes something.
     Fatal(String),
@@ -49,9 +81,9 @@ impl Verdict {
         Self::Retry { reason: reason.into(), after: None }
     }
 
-    /// Refused, nobody knows because of which record.
+    /// Refused, nobody knows because of which record, or whether it is because of one.
     pub(crate) fn refused(reason: impl Into<String>) -> Self {
-        Self::Refused { reason: reason.into(), suspect: None }
+        Self::Refused { reason: reason.into(), suspect: None, is_certain: false }
     }
 }
 
@@ -107,14 +139,17 @@ impl Statuses {
     }
 
     /// What the configuration says about the answer; none where it says nothing.
-    pub(crate) fn configured(&self, answer: &Response) -> Option<Verdict> {
-        self.0.get(&answer.status.as_u16()).map(|class| verdict(*class, answer))
+    pub(crate) fn configured(&self, answer: &Answer) -> Option<Verdict> {
+        self.0.get(&answer.status.as_u16()).map(|class| match verdict(*class, answer) {
+            Verdict::Refused { reason, suspect, .. } => Verdict::Refused { reason, suspect, is_certain: true },
+            verdict => verdict,
+        })
     }
 }
 
 /// What a status means in HTTP (RFC 9110, RFC 6585): what passes, what lies in the request's content, and what lies in
 /// its address or credentials and would stop every record.
-pub(crate) fn standard(answer: &Response) -> Verdict {
+pub(crate) fn standard(answer: &Answer) -> Verdict {
     let class = match answer.status {
         StatusCode::REQUEST_TIMEOUT | StatusCode::TOO_EARLY | StatusCode::TOO_MANY_REQUESTS => Class::Retry,
         StatusCode::NOT_IMPLEMENTED | StatusCode::HTTP_VERSION_NOT_SUPPORTED => Class::Fatal,
@@ -136,17 +171,17 @@ pub(crate) fn standard(answer: &Response) -> Verdict {
     verdict(class, answer)
 }
 
-fn verdict(class: Class, answer: &Response) -> Verdict {
+fn verdict(class: Class, answer: &Answer) -> Verdict {
     let reason = reason(answer);
     match class {
-        Class::Retry => Verdict::Retry { reason, after: answer.retry_after() },
+        Class::Retry => Verdict::Retry { reason, after: answer.retry_after },
         Class::Reject => Verdict::refused(reason),
         Class::Fatal => Verdict::Fatal(reason),
     }
 }
 
 /// An answer's status, and what to do about the common ones.
-pub(crate) fn reason(answer: &Response) -> String {
+pub(crate) fn reason(answer: &Answer) -> String {
     let status = answer.status.as_u16();
     let advice = match status {
         300..=399 => "; redirects are not followed, so configure the address that is meant",
@@ -158,19 +193,10 @@ pub(crate) fn reason(answer: &Response) -> String {
         415 => "; the receiver does not take this format, or this compression",
         _ => "",
     };
-    match answer.retry_after() {
+    match answer.retry_after {
         Some(after) if status == 429 || status == 503 => {
             format!("the receiver answers with status {status}, and asks to be left alone for {}", Span(after))
         }
         _ => format!("the receiver answers with status {status}{advice}"),
     }
-}
-
-/// An answer that is read for what it says beside its status; none where it is too large for that, or something else.
-pub(crate) fn small<'a, T: Deserialize<'a>>(answer: &'a Response) -> Option<T> {
-    const LARGEST: usize = 64 << 10;
-    if answer.body.len() > LARGEST {
-        return None;
-    }
-    serde_json::from_slice(&answer.body).ok()
 }

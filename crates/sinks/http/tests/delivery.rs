@@ -165,40 +165,6 @@ async fn the_table_of_statuses_overrules_the_formats_own_rules() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_cursor_never_passes_a_batch_that_is_still_on_its_way() {
-    let release = Arc::new(tokio::sync::Semaphore::new(0));
-    let held = Arc::clone(&release);
-    let server = Server::start(move |request: Request<Bytes>| {
-        let held = Arc::clone(&held);
-        async move {
-            let is_first = request.body().starts_with(format!("{{\"Id\":\"{}\"", first()).as_bytes());
-            if is_first {
-                held.acquire().await.unwrap().forget();
-            }
-            empty(StatusCode::OK)
-        }
-    })
-    .await;
-    let mut bench = Bench::new();
-    bench.append(10);
-    let batch = "batch = { count = 1, age = \"10 ms\" }\nconcurrency = 3\nclient.timeout = \"1 hour\"\n";
-    let run = bench.start(&format!("{}{batch}", ndjson(&server.url()))).await;
-    let delivered =
-        || bench.harness.metrics_text().contains("actlog_sink_delivered_total{sink=\"receiver\",kind=\"http\"} 9");
-    while !delivered() {
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-    assert_eq!(bench.harness.cursor(), 0);
-    release.add_permits(1);
-    bench.committed().await;
-    Bench::stop(run).await;
-}
-
-fn first() -> Uuid {
-    Records::new(3).next_record().id
-}
-
-#[tokio::test(start_paused = true)]
 async fn shutdown_while_the_receiver_is_down_is_quick_and_keeps_what_is_not_delivered() {
     let receiver = Receiver::start(plain::Plain::ndjson()).await;
     receiver.set_outage(Some(Outage::Fails));

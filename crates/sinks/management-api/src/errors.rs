@@ -91,11 +91,6 @@ impl FeedError {
         Self::new("AF20022", "No subscription found for the specified content type.")
     }
 
-    /// `AF20023`: `by` is `a tenant admin` or `a service admin`.
-    pub(crate) fn subscription_disabled(by: &str) -> Self {
-        Self::new("AF20023", format!("The subscription was disabled by {by}."))
-    }
-
     /// `AF20024`. Collectors look for these very words.
     pub(crate) fn already_enabled() -> Self {
         Self::new("AF20024", "The subscription is already enabled. No property change.")
@@ -207,7 +202,6 @@ mod tests {
             FeedError::unknown_content_type(),
             FeedError::webhook_not_validated("https://a", "The endpoint did not return HTTP 200."),
             FeedError::no_subscription(),
-            FeedError::subscription_disabled("a tenant admin"),
             FeedError::already_enabled(),
             FeedError::half_a_window(),
             FeedError::invalid_next_page("x"),
@@ -235,7 +229,8 @@ mod tests {
     #[test]
     fn the_error_that_collectors_compare_is_what_the_service_sends_to_the_byte() {
         let response = FeedError::already_enabled().response();
-        let body = r#"{"error":{"code":"AF20024","message":"The subscription is already enabled. No property change."}}"#;
+        let body =
+            r#"{"error":{"code":"AF20024","message":"The subscription is already enabled. No property change."}}"#;
         assert_eq!((response.status(), response.body().as_ref()), (StatusCode::BAD_REQUEST, body.as_bytes()));
         assert_eq!(body.len(), 97);
     }
@@ -243,10 +238,7 @@ mod tests {
     #[test]
     fn a_start_that_came_too_soon_says_how_long_to_wait() {
         let error = FeedError::too_many_starts(Duration::from_secs(526));
-        assert_eq!(
-            error.message(),
-            "Too many frequent subscription start requests. Please retry again after 8m 46s."
-        );
+        assert_eq!(error.message(), "Too many frequent subscription start requests. Please retry again after 8m 46s.");
         let known = actlog_office::errors::ServiceError::from_answer(429, error.response().body());
         assert_eq!(known.wait(), Some(Duration::from_secs(526)), "our own client understands it");
     }

@@ -5,13 +5,11 @@
 //! is never behind the cursor; when the process ends between the two, the store says what it has already.
 
 pub(crate) mod claims;
-#[cfg(any())]
-mod compliance;
-#[cfg(any())]
-mod faults;
 mod figures;
 mod packer;
 mod pump;
+#[cfg(test)]
+mod tests;
 
 use std::sync::Arc;
 use std::time::Duration;

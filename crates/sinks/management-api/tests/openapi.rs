@@ -72,7 +72,10 @@ async fn exchanges() -> Vec<Value> {
         format!("/{TENANT}/v2.0/.well-known/openid-configuration"),
         format!("/{TENANT}/discovery/keys"),
         format!("/{TENANT}/discovery/v2.0/keys"),
-        "/common/discovery/instance".to_owned(),
+        format!(
+            "/common/discovery/instance?api-version=1.1&authorization_endpoint=https://{LOGIN}/{TENANT}/oauth2/authorize"
+        ),
+        "/unknown.example/v2.0/.well-known/openid-configuration".to_owned(),
         "/openapi.json".to_owned(),
     ] {
         exchanges.push(exchange("GET", &target, &service.send(LOGIN, "GET", &target, &[], b"").await.unwrap()));

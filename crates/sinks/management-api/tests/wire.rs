@@ -137,7 +137,10 @@ impl Replay {
             }
             "subscriptions/start" => {
                 if self.started.insert(content_type(target)) {
-                    assert_eq!((&body["status"], &body["contentType"]), (&json!("enabled"), &json!(content_type(target))));
+                    assert_eq!(
+                        (&body["status"], &body["contentType"]),
+                        (&json!("enabled"), &json!(content_type(target)))
+                    );
                 } else {
                     assert_eq!(error(answer), (400, "AF20024".to_owned()));
                 }
@@ -185,8 +188,12 @@ impl Replay {
 async fn replay(recording: &[Recorded], content_types: &[&'static str]) -> Replay {
     let mut service = Service::start(SMALL_BLOBS).await;
     for content_type in content_types {
-        service.publish_blobs(content_type, BLOBS).await;
+        for _ in 0..BLOBS {
+            let record = service.large_record(content_type);
+            service.append(&record);
+        }
     }
+    service.published().await;
     let mut replay = Replay::default();
     for recorded in recording {
         let target = replay.target(&recorded.path);

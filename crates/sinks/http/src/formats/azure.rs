@@ -1,17 +1,14 @@
 //! `azure-logs`: the Logs Ingestion API of Azure Monitor. Rows go through a data collection rule into a table.
 
 use actlog_core::ConfigError;
-use actlog_http::client::Response;
 use actlog_interop::azure;
-use async_trait::async_trait;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Exchange, Format, Frame, Shape, below};
+use super::{Format, Frame, Shape, below};
 use crate::config;
-use crate::link::{Link, Payload};
 use crate::value::excerpt;
-use crate::verdict::{Verdict, reason, small, standard};
+use crate::verdict::{Answer, Verdict, reason, standard};
 
 const API_VERSION: &str = "2023-01-01";
 
@@ -29,8 +26,11 @@ impl Azure {
     }
 }
 
-#[async_trait]
 impl Format for Azure {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
     fn frame(&self) -> &Frame {
         &self.frame
     }
@@ -39,15 +39,13 @@ impl Format for Azure {
         Shape::Own(&azure::row)
     }
 
-    async fn send(&self, link: &Link, payload: &Payload, _: usize) -> Exchange {
-        Exchange::of(link.post(&self.url, payload, &[]).await, |answer| {
-            if answer.status.is_success() { Verdict::Delivered } else { refusal(answer) }
-        })
+    fn read(&self, answer: &Answer, _: usize) -> Verdict {
+        if answer.status.is_success() { Verdict::Delivered } else { refusal(answer) }
     }
 }
 
 /// What an answer means that is no success, with the words that Azure has for it.
-fn refusal(answer: &Response) -> Verdict {
+fn refusal(answer: &Answer) -> Verdict {
     #[derive(Deserialize)]
     struct Refusal {
         error: Error,
@@ -59,11 +57,11 @@ fn refusal(answer: &Response) -> Verdict {
         #[serde(default)]
         message: String,
     }
-    let Some(Refusal { error }) = small(answer) else { return standard(answer) };
+    let Some(Refusal { error }) = answer.small() else { return standard(answer) };
     let reason = format!("{}: {} ({})", reason(answer), excerpt(&error.message), excerpt(&error.code));
     match standard(answer) {
         Verdict::Retry { after, .. } => Verdict::Retry { reason, after },
-        Verdict::Refused { suspect, .. } => Verdict::Refused { reason, suspect },
+        Verdict::Refused { .. } => Verdict::refused(reason),
         _ => Verdict::Fatal(reason),
     }
 }

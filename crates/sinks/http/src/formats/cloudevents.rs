@@ -6,9 +6,9 @@ use actlog_interop::cloudevents;
 use async_trait::async_trait;
 use url::Url;
 
-use super::{Exchange, Format, Frame, Shape};
+use super::{Format, Frame, Shape};
 use crate::config;
-use crate::link::{Link, Payload};
+use crate::link::Link;
 use crate::verdict::{Verdict, standard};
 
 /// The name that this sender gives itself where none is configured.
@@ -31,6 +31,10 @@ impl CloudEvents {
 
 #[async_trait]
 impl Format for CloudEvents {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
     fn frame(&self) -> &Frame {
         &self.frame
     }
@@ -57,11 +61,5 @@ impl Format for CloudEvents {
                  WebHook-Allowed-Origin with that name or *"
             )),
         }
-    }
-
-    async fn send(&self, link: &Link, payload: &Payload, _: usize) -> Exchange {
-        Exchange::of(link.post(&self.url, payload, &[]).await, |answer| {
-            if answer.status.is_success() { Verdict::Delivered } else { standard(answer) }
-        })
     }
 }

@@ -8,16 +8,13 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use actlog_core::{AuditRecord, ConfigError};
-use actlog_http::client::Response;
-use async_trait::async_trait;
 use serde::{Deserialize, Deserializer, de};
 use url::Url;
 
-use super::{Exchange, Format, Frame, Shape, below};
+use super::{Format, Frame, Shape, below};
 use crate::config::{self, MAXIMUM_COUNT};
-use crate::link::{Link, Payload};
 use crate::value::excerpt;
-use crate::verdict::{Verdict, small, standard};
+use crate::verdict::{Answer, Verdict, standard};
 
 /// What of the answer is looked at; the rest need not come over the network.
 const FILTER: &str = "errors,items.*.status,items.*.error.type,items.*.error.reason,error.type";
@@ -45,8 +42,11 @@ fn create(record: &AuditRecord<'_>, body: &[u8], out: &mut Vec<u8>) {
     out.extend_from_slice(body);
 }
 
-#[async_trait]
 impl Format for Elasticsearch {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
     fn frame(&self) -> &Frame {
         &self.frame
     }
@@ -55,10 +55,8 @@ impl Format for Elasticsearch {
         Shape::Around(&create)
     }
 
-    async fn send(&self, link: &Link, payload: &Payload, count: usize) -> Exchange {
-        Exchange::of(link.post(&self.url, payload, &[]).await, |answer| {
-            if answer.status.is_success() { read(answer, count) } else { refusal(answer) }
-        })
+    fn read(&self, answer: &Answer, count: usize) -> Verdict {
+        if answer.status.is_success() { outcome(answer, count) } else { refusal(answer) }
     }
 }
 
@@ -122,10 +120,14 @@ struct Failure<'a> {
 }
 
 /// What an answer to `count` items means.
-fn read(answer: &Response, count: usize) -> Verdict {
-    let bulk: Bulk<'_> = match answer.json() {
+fn outcome(answer: &Answer, count: usize) -> Verdict {
+    let bulk: Bulk<'_> = match serde_json::from_slice(&answer.body) {
         Ok(bulk) => bulk,
-        Err(error) => return Verdict::retry(error.to_string()),
+        Err(error) => {
+            // Its own words could hold what was sent.
+            let place = format!("line {} column {}", error.line(), error.column());
+            return Verdict::retry(format!("the answer is not one to a bulk request, at {place}"));
+        }
     };
     if !bulk.errors {
         return Verdict::Delivered;
@@ -162,17 +164,17 @@ fn read(answer: &Response, count: usize) -> Verdict {
 }
 
 /// What an answer means that is no success: it speaks of the whole request.
-fn refusal(answer: &Response) -> Verdict {
+fn refusal(answer: &Answer) -> Verdict {
     #[derive(Deserialize)]
     struct Refusal<'a> {
         #[serde(borrow)]
         error: Failure<'a>,
     }
-    let kind = small::<Refusal<'_>>(answer).map(|refusal| refusal.error.kind);
+    let kind = answer.small::<Refusal<'_>>().map(|refusal| refusal.error.kind);
     match kind.as_deref() {
         Some("cluster_block_exception") => Verdict::Retry {
             reason: format!("the index is blocked for writing (status {})", answer.status.as_u16()),
-            after: answer.retry_after(),
+            after: answer.retry_after,
         },
         _ => standard(answer),
     }

@@ -7,16 +7,13 @@
 //! Of the 5xx only 502, 503 and 504 are to be sent again, by the protocol. The others are about the receiver all the
 //! same, and not about the records, so they are sent again too: nothing becomes a dead letter because of them.
 
-use actlog_http::client::Response;
 use actlog_interop::otlp;
-use async_trait::async_trait;
 use serde::Deserialize;
 use url::Url;
 
-use super::{Exchange, Format, Frame, Shape, with_path};
-use crate::link::{Link, Payload};
+use super::{Format, Frame, Shape, with_path};
 use crate::value::excerpt;
-use crate::verdict::{Verdict, small, standard};
+use crate::verdict::{Answer, Verdict, standard};
 
 /// Logs over HTTP.
 pub(super) struct Otlp {
@@ -34,8 +31,11 @@ impl Otlp {
     }
 }
 
-#[async_trait]
 impl Format for Otlp {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
     fn frame(&self) -> &Frame {
         &self.frame
     }
@@ -44,10 +44,8 @@ impl Format for Otlp {
         Shape::Around(&otlp::log_record)
     }
 
-    async fn send(&self, link: &Link, payload: &Payload, count: usize) -> Exchange {
-        Exchange::of(link.post(&self.url, payload, &[]).await, |answer| {
-            if answer.status.is_success() { read(answer, count) } else { standard(answer) }
-        })
+    fn read(&self, answer: &Answer, count: usize) -> Verdict {
+        if answer.status.is_success() { outcome(answer, count) } else { standard(answer) }
     }
 }
 
@@ -60,7 +58,7 @@ enum Number {
 }
 
 /// What an answer to `count` records means.
-fn read(answer: &Response, count: usize) -> Verdict {
+fn outcome(answer: &Answer, count: usize) -> Verdict {
     #[derive(Deserialize)]
     #[serde(rename_all = "camelCase")]
     struct Success {
@@ -74,7 +72,7 @@ fn read(answer: &Response, count: usize) -> Verdict {
         error_message: String,
     }
     // A receiver that answers with something else, or nothing, says with its status that all is well.
-    let said = small::<Success>(answer).and_then(|success| success.partial_success);
+    let said = answer.small::<Success>().and_then(|success| success.partial_success);
     let Some(PartialSuccess { rejected_log_records: Some(rejected), error_message }) = said else {
         return Verdict::Delivered;
     };

@@ -6,8 +6,8 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use actlog_core::{AuditRecord, Span};
-use actlog_http::client::{Method, Response, StatusCode};
+use actlog_core::Span;
+use actlog_http::client::{Method, StatusCode};
 use actlog_interop::splunk::{SplunkOptions, event};
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -16,11 +16,11 @@ use tokio::time::{Instant, sleep, timeout_at};
 use url::Url;
 use uuid::Uuid;
 
-use super::{Exchange, Format, Frame, Shape, with_path};
+use super::{Format, Frame, Shape, WriteAround, with_path};
 use crate::config::{self, Ack};
 use crate::link::{Link, Payload};
 use crate::value::excerpt;
-use crate::verdict::{Verdict, reason, small, standard};
+use crate::verdict::{Answer, Verdict, reason, standard};
 
 const CHANNEL: &str = "x-splunk-request-channel";
 /// How long an acknowledgement may take where nothing is configured.
@@ -34,14 +34,12 @@ pub(super) struct Splunk {
     url: Url,
     ack_url: Url,
     frame: Frame,
-    write: Box<Write>,
+    write: Box<WriteAround>,
     ack: Ack,
     ack_timeout: Duration,
     /// Acknowledgements are numbered for each channel; another run has another one.
     channel: String,
 }
-
-type Write = dyn Fn(&AuditRecord<'_>, &[u8], &mut Vec<u8>) + Send + Sync;
 
 impl Splunk {
     pub(super) fn new(url: Url, options: config::Splunk) -> Self {
@@ -97,6 +95,10 @@ impl Splunk {
 
 #[async_trait]
 impl Format for Splunk {
+    fn url(&self) -> &Url {
+        &self.url
+    }
+
     fn frame(&self) -> &Frame {
         &self.frame
     }
@@ -105,25 +107,31 @@ impl Format for Splunk {
         Shape::Around(&*self.write)
     }
 
-    async fn send(&self, link: &Link, payload: &Payload, count: usize) -> Exchange {
-        let channel = [(CHANNEL, self.channel.as_str())];
-        let extra = if self.ack == Ack::Off { &[][..] } else { &channel[..] };
-        let answer = match link.post(&self.url, payload, extra).await {
-            Ok(answer) => answer,
-            Err(verdict) => return Exchange { answer: None, verdict },
-        };
-        let verdict = match read(&answer, count) {
-            Taken::With(ack) if self.ack != Ack::Off => self.confirmed(link, ack).await,
-            Taken::With(_) => Verdict::Delivered,
+    fn read(&self, answer: &Answer, count: usize) -> Verdict {
+        match taken(answer, count) {
             Taken::Without if self.ack == Ack::Required => Verdict::Fatal(
                 "the token has no acknowledgement; switch \"Enable indexer acknowledgement\" on for it, or set splunk.ack \
                  = \"auto\""
                     .to_owned(),
             ),
-            Taken::Without => Verdict::Delivered,
+            Taken::With(_) | Taken::Without => Verdict::Delivered,
             Taken::Not(verdict) => verdict,
-        };
-        Exchange { answer: Some(answer), verdict }
+        }
+    }
+
+    async fn send(&self, link: &Link, payload: &Payload, count: usize) -> (Option<Answer>, Verdict) {
+        let channel = [(CHANNEL, self.channel.as_str())];
+        let extra = if self.ack == Ack::Off { &[][..] } else { &channel[..] };
+        match link.post(&self.url, payload, extra).await {
+            Ok(answer) => {
+                let verdict = match taken(&answer, count) {
+                    Taken::With(ack) if self.ack != Ack::Off => self.confirmed(link, ack).await,
+                    _ => self.read(&answer, count),
+                };
+                (Some(answer), verdict)
+            }
+            Err(verdict) => (None, verdict),
+        }
     }
 }
 
@@ -139,7 +147,7 @@ enum Taken {
 
 /// What the collector answers, as far as it matters.
 #[derive(Deserialize)]
-struct Answer {
+struct Reply {
     code: Option<u32>,
     #[serde(rename = "ackId")]
     ack: Option<u64>,
@@ -149,8 +157,8 @@ struct Answer {
 }
 
 /// What an answer to `count` events means.
-fn read(answer: &Response, count: usize) -> Taken {
-    let Some(said) = small::<Answer>(answer) else {
+fn taken(answer: &Answer, count: usize) -> Taken {
+    let Some(said) = answer.small::<Reply>() else {
         // A proxy has answered, or something that only resembles Splunk.
         return if answer.status.is_success() { Taken::Without } else { Taken::Not(standard(answer)) };
     };
@@ -163,12 +171,14 @@ fn read(answer: &Response, count: usize) -> Taken {
         // Disabled, missing or wrong token; an index that the token has not.
         (Some(code @ (1..=4 | 7 | 16)), _) => Verdict::Fatal(reason(code)),
         // No data, or data or one of its events is not as it should be.
-        (Some(code @ (5 | 6 | 12 | 13 | 15)), _) => {
-            Verdict::Refused { reason: reason(code), suspect: said.invalid.filter(|place| *place < count) }
-        }
+        (Some(code @ (5 | 6 | 12 | 13 | 15)), _) => Verdict::Refused {
+            reason: reason(code),
+            suspect: said.invalid.filter(|place| *place < count),
+            is_certain: true,
+        },
         // Internal error, busy, unhealthy, shutting down, queues full.
         (Some(code @ (8 | 9 | 18..=20 | 23 | 26 | 27)), _) => {
-            Verdict::Retry { reason: reason(code), after: answer.retry_after() }
+            Verdict::Retry { reason: reason(code), after: answer.retry_after }
         }
         (Some(code @ (10 | 11)), _) => {
             Verdict::Fatal(format!("{}; the token has acknowledgement: set splunk.ack = \"auto\"", reason(code)))
@@ -187,14 +197,14 @@ enum Acknowledged {
 }
 
 /// What the answer to a question for an acknowledgement means.
-fn acknowledged(answer: &Response, ack: u64) -> Acknowledged {
+fn acknowledged(answer: &Answer, ack: u64) -> Acknowledged {
     #[derive(Deserialize)]
     struct Answers {
         #[serde(default)]
         acks: HashMap<String, bool>,
         code: Option<u32>,
     }
-    match small::<Answers>(answer) {
+    match answer.small::<Answers>() {
         Some(said) if answer.status.is_success() => {
             if said.acks.get(&ack.to_string()) == Some(&true) {
                 Acknowledged::Yes

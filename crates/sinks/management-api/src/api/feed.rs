@@ -28,10 +28,12 @@ use crate::subscriptions::WebhookRequest;
 const PAGE_ENTRIES: usize = 500;
 /// Most bytes of a page.
 const PAGE_BYTES: usize = 256_000;
-/// Bytes of an entry besides its URL's base and its content id, which is there twice.
-const ENTRY_BYTES: usize = 256;
+/// Most bytes of an entry besides what its URL begins with, and its content id, which is there twice.
+const CONTENT_BYTES: usize = 176;
+/// The same of an attempt to notify.
+const NOTIFICATION_BYTES: usize = 256;
 /// Most bytes of a content id.
-const CONTENT_ID_BYTES: usize = 128;
+const CONTENT_ID_BYTES: usize = 104;
 /// How long a blob may wait for others to be sent.
 const BLOB_PATIENCE: Duration = Duration::from_secs(20);
 
@@ -125,7 +127,8 @@ impl Exchange<'_> {
     async fn content(&self, query: &Query<'_>) -> Result<Response, FeedError> {
         let (content_type, Window { from, to }) = self.listed(query)?;
         let (root, after) = (self.root(), next_page(query)?);
-        let listing = self.api.store.list(self.caller.tenant, content_type, from, to, after, page_entries(&root));
+        let limit = page_entries(&root, CONTENT_BYTES);
+        let listing = self.api.store.list(self.caller.tenant, content_type, from, to, after, limit);
         let page = listing.await.map_err(|error| failed(&error))?;
         let entries: Vec<_> = page.contents.iter().map(|content| entry_of(&root, content)).collect();
         Ok(self.page("content", content_type, Window { from, to }, &entries, page.next))
@@ -143,8 +146,9 @@ impl Exchange<'_> {
         }
         let (content_type, Window { from, to }) = self.listed(query)?;
         let (root, after) = (self.root(), next_page(query)?);
-        let Api { subscriptions, .. } = self.api;
-        let page = subscriptions.notifications(self.caller, content_type, from, to, after, page_entries(&root)).await?;
+        let limit = page_entries(&root, NOTIFICATION_BYTES);
+        let listing = self.api.subscriptions.notifications(self.caller, content_type, from, to, after, limit);
+        let page = listing.await?;
         let attempts = page.notifications.iter();
         let entries: Vec<_> = attempts
             .map(|attempt| Entry {
@@ -231,11 +235,12 @@ fn webhook_of(body: &[u8]) -> Result<Option<WebhookRequest>, FeedError> {
     fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<WebhookRequest>, D::Error> {
         Option::deserialize(deserializer).map(|webhook| Some(webhook.unwrap_or_default()))
     }
-    if body.trim_ascii().is_empty() {
-        return Ok(None);
+    let wrong = || FeedError::invalid_parameter("webhook", "object");
+    match body.trim_ascii() {
+        b"" => Ok(None),
+        object @ [b'{', ..] => Ok(serde_json::from_slice::<Body>(object).map_err(|_| wrong())?.webhook),
+        _ => Err(wrong()),
     }
-    let body: Body = serde_json::from_slice(body).map_err(|_| FeedError::invalid_parameter("webhook", "object"))?;
-    Ok(body.webhook)
 }
 
 /// Where a listing is to go on.
@@ -244,9 +249,9 @@ fn next_page<T: FromStr>(query: &Query<'_>) -> Result<Option<T>, FeedError> {
     text.parse().map(Some).map_err(|_| FeedError::invalid_next_page(text))
 }
 
-/// How many entries a page may have whose URLs begin with `root`.
-fn page_entries(root: &str) -> usize {
-    PAGE_ENTRIES.min(PAGE_BYTES / (ENTRY_BYTES + root.len() + 2 * CONTENT_ID_BYTES))
+/// How many entries a page may have whose URLs begin with `root`, when one has so many bytes besides.
+fn page_entries(root: &str, bytes: usize) -> usize {
+    PAGE_ENTRIES.min(PAGE_BYTES / (bytes + root.len() + 2 * CONTENT_ID_BYTES))
 }
 
 /// A blob on its way to a client; its place among those is given up when the last byte is sent.

@@ -57,13 +57,14 @@ impl Side {
 
 fn is_host(text: &str) -> bool {
     let (name, port) = match text.strip_prefix('[').and_then(|rest| rest.split_once(']')) {
-        Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() => ("6", rest.strip_prefix(':').or(rest.is_empty().then_some("1"))),
+        Some((address, rest)) if address.parse::<Ipv6Addr>().is_ok() => {
+            ("6", rest.strip_prefix(':').or(rest.is_empty().then_some("1")))
+        }
         Some(_) => return false,
         None => text.split_once(':').map_or((text, Some("1")), |(name, port)| (name, Some(port))),
     };
-    let is_port = |port: &str| {
-        port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0)
-    };
+    let is_port =
+        |port: &str| port.bytes().all(|byte| byte.is_ascii_digit()) && port.parse::<u16>().is_ok_and(|port| port != 0);
     let is_name = name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b'_'));
     text.len() <= LONGEST && !name.is_empty() && is_name && port.is_some_and(is_port)
 }
@@ -74,13 +75,15 @@ mod tests {
 
     #[test]
     fn only_a_host_with_or_without_a_port_may_go_into_urls() {
-        for host in ["manage.office.com", "manage.office.com:443", "localhost.", "10.0.0.1:8443", "[::1]", "[fe80::1]:8443"] {
+        for host in
+            ["manage.office.com", "manage.office.com:443", "localhost.", "10.0.0.1:8443", "[::1]", "[fe80::1]:8443"]
+        {
             assert!(is_host(host), "{host}");
         }
         let long = "a".repeat(300);
         for wrong in [
-            "", ":443", "a:", "a:0", "a:99999", "a:+1", "a:1:2", "a/b", "a b", "u@h", "h?x", "h#x", "h%41", "[::1", "[x]:1", "[::1]x",
-            "::1", "[::1]:", "h\\i", "é", &long,
+            "", ":443", "a:", "a:0", "a:99999", "a:+1", "a:1:2", "a/b", "a b", "u@h", "h?x", "h#x", "h%41", "[::1",
+            "[x]:1", "[::1]x", "::1", "[::1]:", "h\\i", "é", &long,
         ] {
             assert!(!is_host(wrong), "{wrong}");
         }

@@ -91,9 +91,12 @@ impl Route {
             Side::Feed => Self::feed(&segments, &names),
             Side::Both => Self::login(&segments, &names).or_else(|| Self::feed(&segments, &names)),
         };
-        let Some((method, route)) = found.or_else(|| (names == ["openapi.json"]).then_some((Method::GET, Self::OpenApi)))
+        let Some((method, route)) =
+            found.or_else(|| (names == ["openapi.json"]).then_some((Method::GET, Self::OpenApi)))
         else {
-            return Err(refusal(StatusCode::NOT_FOUND, "No HTTP resource was found that matches the request URI.").into());
+            return Err(
+                refusal(StatusCode::NOT_FOUND, "No HTTP resource was found that matches the request URI.").into()
+            );
         };
         if *head.method() == method {
             return Ok(route);

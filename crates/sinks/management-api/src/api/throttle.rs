@@ -129,9 +129,8 @@ mod tests {
     fn a_minutes_requests_are_let_through_and_then_as_many_as_time_brings() {
         let (throttle, hand) = throttle(60);
         let (tenant, publisher) = (Uuid::from_u128(1), Uuid::from_u128(2));
-        let admitted = |requests| {
-            (0..requests).filter(|_| throttle.admit(tenant, publisher, &Operation::Content).is_ok()).count()
-        };
+        let admitted =
+            |requests| (0..requests).filter(|_| throttle.admit(tenant, publisher, &Operation::Content).is_ok()).count();
         assert_eq!(admitted(100), 60);
         hand.0.store(5_000, Ordering::Relaxed);
         assert_eq!(admitted(100), 5);

@@ -100,7 +100,9 @@ mod tests {
         ] {
             assert_eq!(parse(spelling).map(|time| time.to_string()).as_deref(), Some(expected), "{spelling}");
         }
-        for spelling in ["", "T", "now", "2026-11-22T", "2026-11-22T1:2", "2026-11-22X00:00:00", "2026-02-30", "1\u{e9}"] {
+        for spelling in
+            ["", "T", "now", "2026-11-22T", "2026-11-22T1:2", "2026-11-22X00:00:00", "2026-02-30", "1\u{e9}"]
+        {
             assert_eq!(parse(spelling), None, "{spelling}");
         }
         assert_eq!(parse(&format!("2026-11-22T00:00:00.{}Z", "0".repeat(100))), None);

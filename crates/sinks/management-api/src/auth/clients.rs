@@ -58,7 +58,7 @@ pub(crate) struct Client {
     pub(crate) name: Option<String>,
     /// What it may read.
     pub(crate) roles: Vec<Role>,
-    /// When it was registered. Tokens that are older are of an earlier registration, and refused.
+    /// When it was registered. Tokens of an earlier registration are refused.
     pub(crate) created: Timestamp,
     /// Any of them will do, so that they can be changed without an interruption.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

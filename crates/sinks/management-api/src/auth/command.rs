@@ -1,7 +1,9 @@
 //! `actlog clients …`: registers and removes clients. It works on the file alone, with or without a running actlog.
 
 use std::ffi::OsString;
-use std::fs::File;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write as _;
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -271,8 +273,23 @@ fn change(
     if cx.config_file.is_some() {
         cx.log.state(action, &[]).map_err(|problem| format!("nothing is changed: it can't be stated: {problem}"))?;
     }
-    // `replace` syncs the folder by its name.
-    cx.storage.replace(&folder.join(file.file_name().ok_or("names no file")?), text.as_bytes()).map_err(unusable)
+    replace(file, &text).and_then(|()| lock.sync_all()).map_err(|error| format!("{}: {error}", file.display()))
+}
+
+/// Replaces the file whole; only its owner may read it. It is an operator's file, as the configuration is, and not in the
+/// storage of the data folder.
+fn replace(file: &Path, text: &str) -> std::io::Result<()> {
+    let mut temporary = file.as_os_str().to_owned();
+    temporary.push(".new");
+    let temporary = PathBuf::from(temporary);
+    match fs::remove_file(&temporary) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error),
+        _ => {}
+    }
+    let mut written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    written.write_all(text.as_bytes())?;
+    written.sync_all()?;
+    fs::rename(&temporary, file)
 }
 
 fn read(file: &Path) -> Result<Clients, String> {

@@ -75,8 +75,7 @@ pub(crate) fn issue(
     let now = seconds(now);
     let expires = now.saturating_add(i64::try_from(lifetime.as_secs()).unwrap_or(i64::MAX));
     let issuer = issuer(client.tenant);
-    // The id of the application's object in the tenant, which Entra makes up as well.
-    let object = Uuid::new_v5(&client.tenant, client.client.as_bytes());
+    let object = object(client);
     let header = Header { typ: "JWT".into(), alg: "ES256".into(), kid: key.id.clone() };
     let claims = Claims {
         aud: audience.to_owned(),
@@ -166,7 +165,7 @@ pub(crate) fn verify(
         return Err(Refused::Audience);
     }
     let client = clients.get(claims.tid, claims.appid).ok_or(Refused::Revoked)?;
-    if claims.iat < seconds(client.created) {
+    if claims.oid != object(client) {
         return Err(Refused::Revoked);
     }
     let has = |role| claims.roles.contains(&role) && client.roles.contains(&role);
@@ -176,6 +175,13 @@ pub(crate) fn verify(
 
 fn issuer(tenant: Uuid) -> String {
     format!("https://sts.windows.net/{tenant}/")
+}
+
+/// The id of the client's registration: Entra's name for it is the service principal's object id. Who is removed and
+/// registered again has another one, so that tokens of before are refused.
+fn object(client: &Client) -> Uuid {
+    let created = client.created.unix_milliseconds().to_be_bytes();
+    Uuid::new_v5(&client.tenant, &[client.client.as_bytes(), &created[..]].concat())
 }
 
 /// Whole seconds since 1970.

@@ -186,6 +186,12 @@ impl Index {
         self.blobs
     }
 
+    /// Whose content there is.
+    #[cfg(test)]
+    pub(super) fn partitions(&self) -> Vec<Partition> {
+        self.content.keys().copied().collect()
+    }
+
     /// Bytes of memory that the blobs take up.
     #[cfg(test)]
     pub(super) fn allocated(&self) -> usize {

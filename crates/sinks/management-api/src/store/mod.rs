@@ -39,7 +39,7 @@ mod lease;
 mod publisher;
 mod recovery;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 
 use std::fmt;
 use std::io;

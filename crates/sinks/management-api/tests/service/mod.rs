@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, reason = "what fails here fails the test")]
 
 use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::path::Path;
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use actlog_core::config::Organizations;
 use actlog_core::{
-    AuditRecord, BuildContext, Clock, CommandContext, CommandDescriptor, CommandLog, Gap, SinkDescriptor, Storage,
-    Timestamp, inventory,
+    AuditRecord, BuildContext, Clock, CommandContext, CommandDescriptor, CommandLog, Gap, SinkDescriptor, Status,
+    Storage, Timestamp, inventory,
 };
 use actlog_journal::DiskStorage;
 use actlog_sink_management_api::ManagementApiSink;
@@ -36,8 +37,6 @@ pub(crate) const FEED: &str = "manage.office.com";
 pub(crate) const LOGIN: &str = "login.microsoftonline.com";
 /// Blobs so small that one large record fills each.
 pub(crate) const SMALL_BLOBS: &str = "blob_bytes = \"16 KiB\"";
-/// Since when clients are registered.
-const REGISTERED: &str = "2026-11-01T00:00:00Z";
 /// What the service's clock shows at first.
 pub(crate) const NOW: &str = "2026-11-23T12:03:00Z";
 
@@ -148,13 +147,31 @@ impl Service {
         let context = CommandContext::new(self.folder.path().to_owned(), Arc::new(DiskStorage), Arc::new(NoLog));
         let ended = (clients.run)(context, arguments.into_iter().map(Into::into).collect());
         assert_eq!(format!("{ended:?}"), format!("{:?}", ExitCode::SUCCESS));
-        // The command goes by the machine's clock, which may be ahead of the service's.
-        let written = std::fs::read_to_string(&file).unwrap();
-        let dated = |line: &str| match line.starts_with("created = ") {
-            true => format!("created = \"{REGISTERED}\"\n"),
-            false => format!("{line}\n"),
-        };
-        std::fs::write(&file, written.lines().map(dated).collect::<String>()).unwrap();
+    }
+
+    /// The folder of its configuration and its data.
+    pub(crate) fn folder(&self) -> &Path {
+        self.folder.path()
+    }
+
+    /// What is in a file of its data folder.
+    pub(crate) fn stored(&self, file: &str) -> Vec<u8> {
+        self.storage.read(&self.folder.path().join(file), 1 << 20).unwrap()
+    }
+
+    /// How the sink says that it is.
+    pub(crate) fn health(&self) -> Status {
+        self.run.as_ref().unwrap().health.get()
+    }
+
+    /// Carries out `actlog clients` on its clients file; says whether it went well.
+    pub(crate) fn clients(&self, arguments: &[&str]) -> bool {
+        let file = self.folder.path().join("clients.toml");
+        let clients = inventory::iter::<CommandDescriptor>().find(|command| command.name == "clients").unwrap();
+        let context = CommandContext::new(self.folder.path().to_owned(), Arc::new(DiskStorage), Arc::new(NoLog));
+        let mut all: Vec<OsString> = arguments.iter().map(OsString::from).collect();
+        all.extend(["--file".into(), file.into()]);
+        format!("{:?}", (clients.run)(context, all)) == format!("{:?}", ExitCode::SUCCESS)
     }
 
     /// Builds the sink from its configuration and runs it.
@@ -172,7 +189,8 @@ impl Service {
 
     /// Takes the tenant out of the configuration.
     pub(crate) fn leave_out_contoso(&mut self) {
-        self.config = self.config.lines().filter(|line| !line.starts_with("tenants.contoso")).collect::<Vec<_>>().join("\n");
+        self.config =
+            self.config.lines().filter(|line| !line.starts_with("tenants.contoso")).collect::<Vec<_>>().join("\n");
     }
 
     /// Ends the sink in good order.

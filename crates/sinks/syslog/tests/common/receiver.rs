@@ -10,7 +10,7 @@ use tokio::sync::watch;
 use tokio::task::JoinSet;
 
 /// The longest message that it takes.
-pub(crate) const LONGEST: usize = 8192;
+pub(crate) const LONGEST: usize = 8000;
 
 /// How it behaves.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -93,6 +93,23 @@ impl Disk {
     }
 }
 
+/// All blobs on a disk, whatever becomes of it meanwhile: each partition's in the order in which they became available.
+pub(crate) fn blobs(storage: &FaultStorage, folder: &Path) -> Vec<(Partition, Bytes)> {
+    let copy = Arc::new(storage.fork());
+    let recovered = recovery::recover(&*copy, folder).unwrap();
+    let mut partitions = recovered.index.partitions();
+    partitions.sort_unstable();
+    let mut blobs = Vec::new();
+    for partition in partitions {
+        for blob in recovered.index.window(partition, i64::MIN, i64::MAX) {
+            let path = recovered.index.path(blob.segment).unwrap().to_owned();
+            let reader = BlobRead { storage: Arc::clone(&copy) as _, path, blob: *blob, content_type: None };
+            blobs.push((partition, reader.read().unwrap()));
+        }
+    }
+    blobs
+}
+
 /// A blob with that text, as if it were JSON.
 fn blob(partition: Partition, json: &str) -> NewBlob {
     let packed = zstd::bulk::compress(json.as_bytes(), 1).unwrap();
