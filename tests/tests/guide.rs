@@ -1,6 +1,6 @@
 //! The guide says what is true: its commands are run, its configurations are checked, its links lead to headings.
 //!
-//! Rules for the pages (`README.md`, `docs/*.md`):
+//! Rules for the pages (`README.md`, `docs/*.md`, `docs/siem/*.md`):
 //!
 //! - A `sh` block is run. All blocks of a page make one script, in an empty folder, with `actlog` on the PATH. A page
 //!   ends what it starts.
@@ -56,10 +56,12 @@ struct Block {
 
 fn pages() -> Vec<Page> {
     let mut files = vec![PathBuf::from("README.md")];
-    for entry in std::fs::read_dir(workspace().join("docs")).unwrap() {
-        let name = entry.unwrap().file_name();
-        if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
-            files.push(Path::new("docs").join(name));
+    for folder in ["docs", "docs/siem"] {
+        for entry in std::fs::read_dir(workspace().join(folder)).unwrap() {
+            let name = entry.unwrap().file_name();
+            if Path::new(&name).extension().is_some_and(|extension| extension == "md") {
+                files.push(Path::new(folder).join(name));
+            }
         }
     }
     files.sort();

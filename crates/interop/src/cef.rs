@@ -32,6 +32,7 @@ use std::net::IpAddr;
 
 use actlog_core::AuditRecord;
 use serde::Serialize;
+use uuid::Uuid;
 
 use crate::reading;
 use crate::syslog::Severity;
@@ -53,14 +54,14 @@ pub fn message(record: &AuditRecord<'_>, out: &mut Vec<u8>) {
         Severity::Informational => b"|3|",
     });
     let mut extension = Extension { out, is_first: true };
-    extension.shown("externalId", record.id);
+    extension.id("externalId", record.id);
     extension.shown("rt", record.creation_time.unix_milliseconds());
     extension.text("act", Some(&record.operation));
     extension.text("cat", record.category.as_ref());
     extension.text("outcome", record.result_status.as_ref());
     extension.text("suser", record.user_id.as_ref());
     match record.system_user_id {
-        Some(id) => extension.shown("suid", id),
+        Some(id) => extension.id("suid", id),
         None => extension.text("suid", record.user_key.as_ref()),
     }
     if let Some((address, port)) = reading::client(record) {
@@ -81,7 +82,7 @@ pub fn message(record: &AuditRecord<'_>, out: &mut Vec<u8>) {
         extension.escaped("dhost", |value| value.text(host));
     }
     if let Some(id) = record.organization_id {
-        extension.shown("deviceExternalId", id);
+        extension.id("deviceExternalId", id);
     }
     custom_strings(record, &mut extension);
 }
@@ -95,11 +96,11 @@ fn custom_strings(record: &AuditRecord<'_>, extension: &mut Extension<'_>) {
     }
     if let Some(id) = record.entity_id {
         extension.key("cs2Label", b"EntityId");
-        extension.shown("cs2", id);
+        extension.id("cs2", id);
     }
     if let Some(id) = record.correlation_id {
         extension.key("cs3Label", b"CorrelationId");
-        extension.shown("cs3", id);
+        extension.id("cs3", id);
     }
     if let Some(name) = &record.crm_organization_unique_name {
         extension.key("cs4Label", b"CrmOrganizationUniqueName");
@@ -120,7 +121,7 @@ fn custom_strings(record: &AuditRecord<'_>, extension: &mut Extension<'_>) {
                 if place > 0 {
                     value.out.push(b',');
                 }
-                value.shown(id);
+                value.id(*id);
             }
         });
     }
@@ -161,9 +162,15 @@ impl Extension<'_> {
         }
     }
 
-    /// A number, an id, an address: nothing in them needs escaping.
+    fn id(&mut self, key: &str, id: Uuid) {
+        self.escaped(key, |escaped| escaped.id(id));
+    }
+
+    /// A number, an address: nothing in them needs escaping.
     fn shown(&mut self, key: &str, value: impl std::fmt::Display) {
-        self.escaped(key, |escaped| escaped.shown(value));
+        self.key(key, b"");
+        // Writing to a Vec can't fail.
+        let _ = write!(self.out, "{value}");
     }
 }
 
@@ -190,7 +197,17 @@ impl<'o> Escaped<'o> {
         self.bytes(text.as_bytes());
     }
 
-    fn bytes(&mut self, mut rest: &[u8]) {
+    /// Piece by piece: of the most, one look at all bytes together says that nothing is to be escaped.
+    fn bytes(&mut self, bytes: &[u8]) {
+        for piece in bytes.chunks(32) {
+            match piece.iter().fold(false, |any, byte| any | self.is_special(*byte)) {
+                true => self.escape(piece),
+                false => self.out.extend_from_slice(piece),
+            }
+        }
+    }
+
+    fn escape(&mut self, mut rest: &[u8]) {
         while let Some(at) = rest.iter().position(|byte| self.is_special(*byte)) {
             self.out.extend_from_slice(&rest[..at]);
             match rest[at] {
@@ -209,13 +226,12 @@ impl<'o> Escaped<'o> {
         byte == b'\\' || byte == end || byte.is_ascii_control()
     }
 
-    fn shown(&mut self, value: impl std::fmt::Display) {
-        // Writing to a Vec can't fail.
-        let _ = write!(self.out, "{value}");
+    fn id(&mut self, id: Uuid) {
+        self.out.extend_from_slice(id.hyphenated().encode_lower(&mut Uuid::encode_buffer()).as_bytes());
     }
 
     fn json(&mut self, value: &impl Serialize) {
-        // Neither can these types fail to have a JSON form.
+        // Writing to a Vec can't fail, and these types have a JSON form.
         let _ = serde_json::to_writer(&mut *self, value);
     }
 }

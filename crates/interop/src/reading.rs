@@ -15,21 +15,14 @@ pub(crate) enum Outcome {
     Other,
 }
 
-/// By ResultStatus; none where the record has none. The ResultStatus of a sign-in that failed is about the request that
-/// brought it, so there the Operation says more.
+/// By ResultStatus, and by Operation for a sign-in that failed; none where neither says it.
 pub(crate) fn outcome(record: &AuditRecord<'_>) -> Option<Outcome> {
-    if record.operation == "UserLoginFailed" {
+    if Severity::of(record) == Severity::Warning {
         return Some(Outcome::Failure);
     }
     let status = present(&record.result_status)?;
-    let successes = ["Success", "Succeeded", "True"];
-    Some(if Severity::of(record) == Severity::Warning {
-        Outcome::Failure
-    } else if successes.iter().any(|success| status.eq_ignore_ascii_case(success)) {
-        Outcome::Success
-    } else {
-        Outcome::Other
-    })
+    let is_success = ["Success", "Succeeded", "True"].iter().any(|success| status.eq_ignore_ascii_case(success));
+    Some(if is_success { Outcome::Success } else { Outcome::Other })
 }
 
 /// What the operation does to what it is about.

@@ -12,8 +12,10 @@
 
 use std::io::Write;
 
-use actlog_core::AuditRecord;
-use chrono::SecondsFormat;
+use actlog_core::{AuditRecord, Timestamp};
+use chrono::{Datelike, Timelike};
+
+use crate::json;
 
 /// What the headers of one sender have in common.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -61,9 +63,10 @@ pub const LONGEST_HEADER: usize = 64 + 255 + 48 + 32 + 512 + 4 * 2 * LONGEST_VAL
 /// control characters.
 pub fn header(record: &AuditRecord<'_>, options: &SyslogOptions, out: &mut Vec<u8>) {
     let priority = u16::from(options.facility.min(23)) * 8 + Severity::of(record) as u16;
-    let time = record.creation_time.to_datetime().to_rfc3339_opts(SecondsFormat::Millis, true);
     // Writing to a Vec can't fail.
-    let _ = write!(out, "<{priority}>1 {time} ");
+    let _ = write!(out, "<{priority}>1 ");
+    timestamp(record.creation_time, out);
+    out.push(b' ');
     name(&options.hostname, 255, out);
     out.push(b' ');
     name(&options.app_name, 48, out);
@@ -78,6 +81,22 @@ pub fn header(record: &AuditRecord<'_>, options: &SyslogOptions, out: &mut Vec<u
     out.push(b' ');
 }
 
+/// RFC 3339 with three digits of milliseconds. By hand: chrono's formatting takes as long as the rest of the header.
+fn timestamp(time: Timestamp, out: &mut Vec<u8>) {
+    let time = time.to_datetime();
+    let mut number = |value: u32, digits: u32, behind: u8| {
+        out.extend((0..digits).rev().map(|place| b'0' + (value / 10_u32.pow(place) % 10) as u8));
+        out.push(behind);
+    };
+    number(time.year().unsigned_abs(), 4, b'-');
+    number(time.month(), 2, b'-');
+    number(time.day(), 2, b'T');
+    number(time.hour(), 2, b':');
+    number(time.minute(), 2, b':');
+    number(time.second(), 2, b'.');
+    number(time.timestamp_subsec_millis(), 3, b'Z');
+}
+
 /// A name of the header: printable ASCII without spaces, cut to its limit; nil where empty.
 fn name(text: &str, limit: usize, out: &mut Vec<u8>) {
     if text.is_empty() {
@@ -88,22 +107,29 @@ fn name(text: &str, limit: usize, out: &mut Vec<u8>) {
 
 fn structured_data(record: &AuditRecord<'_>, out: &mut Vec<u8>) {
     // Ids and names that receivers sort by, so that they need not read the message for that.
-    let _ = write!(out, "[actlog@32473 Id=\"{}\"", record.id);
-    let ids = [("CorrelationId", record.correlation_id), ("OrganizationId", record.organization_id)];
-    for (name, id) in ids.into_iter().chain([("EntityId", record.entity_id)]) {
+    out.extend_from_slice(b"[actlog@32473");
+    let ids: [(&[u8], _); 4] = [
+        (b" Id=", Some(record.id)),
+        (b" CorrelationId=", record.correlation_id),
+        (b" OrganizationId=", record.organization_id),
+        (b" EntityId=", record.entity_id),
+    ];
+    for (name, id) in ids {
         if let Some(id) = id {
-            let _ = write!(out, " {name}=\"{id}\"");
+            out.extend_from_slice(name);
+            json::uuid(out, id);
         }
     }
-    let texts = [
-        ("EntityName", &record.entity_name),
-        ("UserId", &record.user_id),
-        ("ClientIP", &record.client_ip),
-        ("ResultStatus", &record.result_status),
+    let texts: [(&[u8], _); 4] = [
+        (b" EntityName=", &record.entity_name),
+        (b" UserId=", &record.user_id),
+        (b" ClientIP=", &record.client_ip),
+        (b" ResultStatus=", &record.result_status),
     ];
     for (name, text) in texts {
         if let Some(text) = text {
-            let _ = write!(out, " {name}=\"");
+            out.extend_from_slice(name);
+            out.push(b'"');
             value(text, out);
             out.push(b'"');
         }

@@ -9,7 +9,10 @@
 //! | `Part`, `Parts` | the part's number, from 1, and how many there are |
 //! | `Continues` | true where the last value of Fields goes on in the first one of the next part |
 //! | `PlatformCorrelationId` | the whole's CorrelationId; the parts' is the whole's Id |
-//! | `Rest` | pieces of a JSON text: the ends of long texts of which each part has the beginning, and the members of Extra that are long or have names that parts use themselves |
+//! | `Rest` | pieces of a JSON text, which has what no part has in its place |
+//!
+//! The rest are the ends of long texts (each part has their beginnings), and the members of Extra that are long or have
+//! names that parts use themselves.
 //!
 //! Every part has an Id of its own, the first one too: a receiver that keeps one record of each Id must never take a part
 //! for the whole, which it may have had before, under another limit. The Id is made of the whole's Id, the part's number
@@ -144,18 +147,32 @@ pub fn split<'r>(
     let mut rest = Rest::default();
     let head = scale.head(record, &mut rest);
     let room = limits.record.saturating_sub(scale.measure(&head));
+    let items = items(record, room, limits.field, rest);
+    let mut parts = scale.distribute(&head, &items).filter(|parts| !parts.is_empty()).ok_or_else(too_small)?;
+    let count = u32::try_from(parts.len()).map_err(|_| too_small())?;
+    for (part, number) in parts.iter_mut().zip(1..) {
+        part.id = Place { original: record.id, number, parts: count }.id();
+        part.extra.insert(NUMBERING.0, i64::from(number));
+        part.extra.insert(NUMBERING.1, i64::from(count));
+    }
+    Ok(Some(parts))
+}
+
+/// What is to be distributed among parts that have `room` bytes beside their head, no value of more than `field` bytes;
+/// `rest` has what the head lacks.
+fn items<'r>(record: &'r AuditRecord<'_>, room: usize, field: usize, mut rest: Rest<'r>) -> Vec<Item<'r>> {
     let mut items = Vec::new();
     items.extend(record.query.as_deref().map(Item::Query));
-    for (place, field) in record.fields.iter().enumerate() {
-        let mut name = Cow::Borrowed(field.name.as_ref());
-        if let Some(end) = shorten(&mut name, (room / 8).min(limits.field / 4)) {
+    for (place, Field { name, value }) in record.fields.iter().enumerate() {
+        let mut name = Cow::Borrowed(name.as_ref());
+        if let Some(end) = shorten(&mut name, (room / 8).min(field / 4)) {
             rest.names.insert(place, end);
         }
-        items.push(Item::Field(name, field.value.as_deref()));
+        items.push(Item::Field(name, value.as_deref()));
     }
     items.extend(record.query_results.iter().copied().map(Item::Result));
     items.extend(record.linked_results.iter().copied().map(Item::Linked));
-    let longest = (room / 4).min(limits.field);
+    let longest = (room / 4).min(field);
     let is_item = |place: usize, name: &str, value: &Json<'_>| {
         place < MAX_MEMBERS && json_length(name) + value.get().len() <= longest && !is_taken(name, record.record_type)
     };
@@ -169,45 +186,7 @@ pub fn split<'r>(
     if rest != "{}" {
         items.push(Item::Rest(rest));
     }
-
-    let mut parts = Vec::new();
-    // The item that is next, and how many bytes of it are in parts already.
-    let (mut next, mut done) = (0, 0);
-    let (mut usual_items, mut usual_bytes) = (1, limits.record / 2);
-    while next < items.len() {
-        let left = &items[next..];
-        let text = left[0].text().and_then(|text| text.get(done..));
-        // What is longer than a part as it stands is not tried whole: again for each part, that would take for ever.
-        let whole = match text {
-            Some(text) if text.len() > limits.record => 0,
-            _ => most(left.len(), usual_items, |count| scale.fits(&fill(&head, &left[..count], done, None))),
-        };
-        if whole > 0 {
-            parts.push(fill(&head, &left[..whole], done, None));
-            (next, done, usual_items) = (next + whole, 0, whole);
-            continue;
-        }
-        let text = text.ok_or_else(too_small)?;
-        let bytes = most(text.len().min(limits.record), usual_bytes, |bytes| {
-            scale.fits(&fill(&head, &left[..1], done, Some(boundary(text, bytes))))
-        });
-        let cut = boundary(text, bytes);
-        if cut == 0 || cut == text.len() {
-            return Err(too_small());
-        }
-        parts.push(fill(&head, &left[..1], done, Some(cut)));
-        (done, usual_bytes) = (done + cut, cut);
-    }
-    if parts.is_empty() {
-        return Err(too_small());
-    }
-    let count = u32::try_from(parts.len()).map_err(|_| too_small())?;
-    for (part, number) in parts.iter_mut().zip(1..) {
-        part.id = Place { original: record.id, number, parts: count }.id();
-        part.extra.insert(NUMBERING.0, i64::from(number));
-        part.extra.insert(NUMBERING.1, i64::from(count));
-    }
-    Ok(Some(parts))
+    items
 }
 
 /// Whether records are within the limits.
@@ -252,6 +231,40 @@ impl Scale<'_> {
             }
             longest = (longest / 2).max(MIN_TEXT);
         }
+    }
+
+    /// Parts with as many items each as fit, in their order. An item that no part has room for is cut, if it can be; else
+    /// there are none.
+    fn distribute<'r>(&mut self, head: &AuditRecord<'r>, items: &[Item<'r>]) -> Option<Vec<AuditRecord<'r>>> {
+        let mut parts = Vec::new();
+        // The item that is next, and how many bytes of it are in parts already.
+        let (mut next, mut done) = (0, 0);
+        let (mut usual_items, mut usual_bytes) = (1, self.limits.record / 2);
+        while next < items.len() {
+            let left = &items[next..];
+            let text = left[0].text().and_then(|text| text.get(done..));
+            // What is longer than a part as it stands is not tried whole: again for each part, that would take for ever.
+            let whole = match text {
+                Some(text) if text.len() > self.limits.record => 0,
+                _ => most(left.len(), usual_items, |count| self.fits(&fill(head, &left[..count], done, None))),
+            };
+            if whole > 0 {
+                parts.push(fill(head, &left[..whole], done, None));
+                (next, done, usual_items) = (next + whole, 0, whole);
+                continue;
+            }
+            let text = text?;
+            let bytes = most(text.len().min(self.limits.record), usual_bytes, |bytes| {
+                self.fits(&fill(head, &left[..1], done, Some(boundary(text, bytes))))
+            });
+            let cut = boundary(text, bytes);
+            if cut == 0 || cut == text.len() {
+                return None;
+            }
+            parts.push(fill(head, &left[..1], done, Some(cut)));
+            (done, usual_bytes) = (done + cut, cut);
+        }
+        Some(parts)
     }
 }
 

@@ -6,6 +6,7 @@ mod common;
 
 use actlog_core::{AuditRecord, Field, Json};
 use actlog_office::output::{Mode, OutputOptions, content_type, to_office};
+use actlog_office::split::reassemble;
 use actlog_office::{ContentType, from_office};
 use actlog_testkit::fixtures;
 use common::{TENANT, any_record, envelope, office, record, written};
@@ -191,8 +192,12 @@ fn a_record_of_another_product_is_not_divided_at_3_kb() {
         json!({ "Id": "4e655d3f-35fa-42e0-b050-264b2d255c7a", "RecordType": 2, "Operation": "Set-Mailbox", "Parameters": "p".repeat(bytes) }).to_string()
     };
     assert_eq!(written(&office(body(60_000).as_bytes()), &options(Mode::Spec)).len(), 1);
-    let parts = written(&office(body(300_000).as_bytes()), &options(Mode::Spec));
+    let body = body(300_000);
+    let whole = office(body.as_bytes());
+    let parts = written(&whole, &options(Mode::Spec));
     assert!(parts.len() >= 5 && parts.iter().all(|(_, part)| part.len() <= 65_536), "{}", parts.len());
+    let parts: Vec<_> = parts.iter().map(|(_, part)| office(part)).collect();
+    assert_eq!(reassemble(&parts).unwrap(), whole);
 }
 
 #[test]

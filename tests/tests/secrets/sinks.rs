@@ -40,7 +40,9 @@ fn repeat(request: &Request<Bytes>, status: &AtomicU16, token: &str) -> Response
     }
     *answer.status_mut() = StatusCode::from_u16(status.load(Ordering::Relaxed)).unwrap();
     let said = format!("{} {:?}", request.uri(), request.headers());
-    let errors = json!({ "error": { "reason": said, "type": said }, "text": said, "code": 4, "message": said });
+    // Splunk's codes: 4 is a wrong token, 6 an event that is refused.
+    let code = if answer.status() == StatusCode::BAD_REQUEST { 6 } else { 4 };
+    let errors = json!({ "error": { "reason": said, "type": said }, "text": said, "code": code, "message": said });
     *answer.body_mut() = errors.to_string().into();
     answer
 }
@@ -71,13 +73,13 @@ async fn no_secret_of_a_way_out_shows_although_receivers_repeat_it() {
          tenants.contoso = {{ id = \"{TENANT}\" }}\n\n"
     );
     for (name, keys) in SINKS {
-        let url = if keys.contains("url = \"") { String::new() } else { format!("url = \"{}\"\n", receiver.url()) };
+        let url = if keys.contains("\nurl = ") { String::new() } else { format!("url = \"{}\"\n", receiver.url()) };
         let keys = keys.replace("URL", &receiver.url());
         config += &format!("[sinks.{name}]\ntype = \"http\"\n{keys}\n{url}client.allow_private = true\n\n");
     }
     let mut actlog = Actlog::start(folder.path(), &config).await;
     let mut printed = Vec::new();
-    for answer in [401, 403, 400, 500, 302] {
+    for answer in [401, 403, 500, 302] {
         status.store(answer, Ordering::Relaxed);
         let complaints = async || {
             let status = actlog.command(&["status", "--json"]);
@@ -90,6 +92,14 @@ async fn no_secret_of_a_way_out_shows_although_receivers_repeat_it() {
         printed.push(actlog.process.stderr().into_bytes());
         actlog.restart().await;
     }
+    // What a receiver will never take becomes a dead letter, with what it said.
+    status.store(400, Ordering::Relaxed);
+    let refused = async || {
+        let listed = actlog.command(&["deadletters", "list", "--json"]).stdout;
+        let lines = String::from_utf8_lossy(&listed).into_owned();
+        SINKS.iter().filter(|(name, _)| *name != "wrong").all(|(name, _)| lines.contains(&format!("\"{name}\"")))
+    };
+    wait_until("all receivers have refused the record", refused).await;
     for (secret, expected) in [(&client, 200), (&wrong, 401)] {
         let form = format!(
             "grant_type=client_credentials&client_id={CLIENT}&client_secret={}&scope=https://manage.office.com/.default",

@@ -62,8 +62,8 @@ const SINKS: [(&str, &str); 13] = [
     ),
     ("ndjson-ecs", "type = \"http\"\nformat = \"ndjson\"\nbody = \"ecs\"\nurl = \"URL\""),
     ("ndjson-ocsf", "type = \"http\"\nformat = \"ndjson\"\nbody = \"ocsf\"\nurl = \"URL\""),
-    ("syslog", "type = \"syslog\"\naddress = \"SYSLOG\""),
-    ("syslog-cef", "type = \"syslog\"\nformat = \"cef\"\naddress = \"SYSLOG\""),
+    ("syslog", "type = \"syslog\"\ntransport = \"tcp\"\naddress = \"SYSLOG\""),
+    ("syslog-cef", "type = \"syslog\"\ntransport = \"tcp\"\nformat = \"cef\"\naddress = \"SYSLOG\""),
     (
         FEED,
         "type = \"management-api\"\nlisten = \"FEED\"\nclients = \"clients.toml\"\ntenants.contoso = { id = \"TENANT\" }",

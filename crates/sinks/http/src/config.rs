@@ -334,6 +334,7 @@ impl HttpConfig {
         if self.compression == Some(Compression::Zstd) && !facts.takes_zstd {
             return Err(ConfigError::new("compression", "this receiver takes gzip or none"));
         }
+        self.validate_headers()?;
         within("batch.count", self.batch.count, 1..=MAXIMUM_COUNT)?;
         within("batch.bytes", Size(self.batch_bytes() as u64), Size(1 << 10)..=Size(facts.most_bytes as u64))?;
         within("batch.age", self.batch.age, Span::default()..=Span(Duration::from_secs(300)))?;
@@ -354,6 +355,19 @@ impl HttpConfig {
         self.validate_auth()?;
         self.status.validate()?;
         self.client.validate().map_err(|error| error.within("client"))
+    }
+
+    fn validate_headers(&self) -> Result<(), ConfigError> {
+        for name in self.headers.keys() {
+            let at = |message: &str| Err(ConfigError::new(format!("headers.{name}"), message));
+            if name.is_empty() || !name.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte)) {
+                return at("can't be the name of a header");
+            }
+            if self.auth.is_some() && name.eq_ignore_ascii_case("authorization") {
+                return at("is what auth is for; leave one of the two out");
+            }
+        }
+        Ok(())
     }
 
     fn validate_auth(&self) -> Result<(), ConfigError> {

@@ -16,8 +16,8 @@ use crate::formats::{Format, Frame};
 use crate::link::{Link, Payload};
 use crate::verdict::{Statuses, Verdict};
 
-/// So many records of one batch, each refused by itself and with nothing delivered between them, say that the receiver
-/// takes nothing at all: a wrong address, or a form that it doesn't know. They must not become dead letters.
+/// So many records of one batch, each refused by itself before any was taken, say that the receiver takes nothing at
+/// all: a wrong address, or a form that it doesn't know. They must not become dead letters.
 const SUSPICIOUS: usize = 20;
 
 /// What all deliveries of a run share.
@@ -57,7 +57,7 @@ impl Delivery {
     /// future ends it.
     pub(crate) async fn deliver(&self, pieces: Vec<Piece>) -> Result<Refused, Fatal> {
         let mut refused = Refused::new();
-        let mut in_a_row = 0;
+        let (mut takes_some, mut refused_alone) = (false, 0);
         // What is still to be sent, the next group last.
         let mut todo = vec![pieces];
         while let Some(mut group) = todo.pop() {
@@ -66,7 +66,7 @@ impl Delivery {
             }
             match self.send(&group).await {
                 Verdict::Delivered => {
-                    in_a_row = 0;
+                    takes_some = true;
                     self.figures.delivered.inc_by(group.len() as u64);
                 }
                 Verdict::Partly { refused: places, again, .. } => {
@@ -79,8 +79,8 @@ impl Delivery {
                 }
                 Verdict::Refused { reason, suspect, is_certain } => match (group.len(), suspect) {
                     (1, _) => {
-                        in_a_row += usize::from(!is_certain);
-                        if in_a_row == SUSPICIOUS {
+                        refused_alone += usize::from(!is_certain);
+                        if !takes_some && refused_alone == SUSPICIOUS {
                             return Err(Fatal(format!(
                                 "{reason}, to each of {SUSPICIOUS} records; check url, format and body. If all of them \
                                  are to become dead letters, put the status into status.reject"
@@ -134,6 +134,7 @@ impl Delivery {
                     permit.failed(reason.as_str(), None);
                     return Verdict::Partly { refused, again, reason };
                 }
+                Verdict::Fatal(reason) => return Verdict::Fatal(reason),
                 verdict => {
                     permit.succeeded();
                     return verdict;

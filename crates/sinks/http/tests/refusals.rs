@@ -268,6 +268,8 @@ fn a_configuration_that_cannot_work_is_refused_at_its_key() {
         ),
         ("auth.oauth2 = { token_url = \"here\", client_id = \"me\", secret.env = \"S\" }", "auth.oauth2.token_url"),
         ("client.timeout = \"1 ms\"", "client.timeout"),
+        ("headers = { \"x key\" = \"v\" }", "headers.x key"),
+        ("headers = { Authorization = \"v\" }\nauth.bearer.env = \"T\"", "headers.Authorization"),
         ("headers.x-key.path = \"f\"", "headers.x-key"),
     ] {
         let error: ConfigError = load(wrong).expect_err(wrong);

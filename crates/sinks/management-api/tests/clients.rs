@@ -102,10 +102,23 @@ async fn every_way_to_send_a_secret_is_understood() {
         ("/Contoso.OnMicrosoft.com/oauth2/token".to_owned(), "https://manage.office.com/"),
         (v1(), "https://manage.office365.us"),
         (v1(), "c5393580-f805-4401-95e8-94b7a6ef2fc2"),
-        (v1(), "https://login.microsoftonline.com"),
     ] {
         let answer = ask(&service, &target, &[], &format!("{GRANT}&resource={resource}&{secret}")).await;
         assert_eq!(outcome(&answer), (200, 0), "{target} {resource}");
+    }
+}
+
+#[tokio::test]
+async fn a_token_for_our_own_host_is_good_there_and_nowhere_else() {
+    let service = Service::start("").await;
+    let (own, form) = ("feed.contoso.com", format!("{GRANT}&client_id={CLIENT}&client_secret={SECRET}"));
+    let form = format!("{form}&resource=https://{own}/");
+    let answer = service.send(own, "POST", &v1(), &[], form.as_bytes()).await.unwrap();
+    let bearer = format!("Bearer {}", json(&answer)["access_token"].as_str().unwrap());
+    let headers = [("Authorization", bearer.as_str())];
+    for (host, status) in [(own, 200), ("Feed.Contoso.com:443", 200), ("feed.fabrikam.com", 401), (FEED, 401)] {
+        let answer = service.send(host, "GET", &feed("subscriptions/list"), &headers, b"").await.unwrap();
+        assert_eq!(answer.status, status, "{host}");
     }
 }
 
@@ -203,7 +216,11 @@ async fn a_file_that_breaks_leaves_its_clients_registered_and_is_told_of() {
         ("half a file", good[..good.len() / 2].to_owned(), "line"),
         ("nothing known", format!("{good}\n[[clients.passwords]]\nvalue = \"canary\"\n"), "passwords"),
         ("no hash", good.replace(hash, "canary"), "no hash of a secret"),
-        ("a role that doesn't exist", good.replace("ActivityFeed.Read\"", "ActivityFeed.Write\""), "ActivityFeed.Write"),
+        (
+            "a role that doesn't exist",
+            good.replace("ActivityFeed.Read\"", "ActivityFeed.Write\""),
+            "ActivityFeed.Write",
+        ),
         ("twice", format!("{good}\n[[clients]]{client}"), "twice"),
         ("no text", "\u{0}".to_owned(), "line"),
     ] {
@@ -212,13 +229,16 @@ async fn a_file_that_breaks_leaves_its_clients_registered_and_is_told_of() {
         let logged = log.take();
         assert!(logged.contains("can't be used") && logged.contains(reason), "{what}: {logged}");
         assert!(!logged.contains("canary") && !logged.contains(hash), "{what}: {logged}");
-        wait_until("the health tells", async || matches!(service.health(), Status::Degraded { .. })).await;
         fs::write(&path, &good).unwrap();
-        wait_until("the health is good again", async || service.health() == Status::Ok).await;
     }
+    assert_eq!(service.client().await.get("subscriptions/list").await.status, 200);
+    log.take();
     fs::remove_file(&path).unwrap();
     assert_eq!(service.client().await.get("subscriptions/list").await.status, 200);
     assert!(log.take().contains("no such file"));
+    wait_until("the health tells", async || matches!(service.health(), Status::Degraded { .. })).await;
+    fs::write(&path, &good).unwrap();
+    wait_until("the health is good again", async || service.health() == Status::Ok).await;
 }
 
 #[test]
@@ -230,7 +250,10 @@ fn the_command_writes_what_only_its_owner_can_read_and_shows_no_secret() {
     assert!(!written.contains(SECRET) && written.contains("pbkdf2-sha256$600000$"), "{written}");
     let new = ["add", "--tenant", TENANT, "--client", OTHER];
     assert!(!service.clients(&new), "without a role");
-    assert!(service.clients(&[&new[..], &["--role", "activityfeed.read", "--name", "Splunk"]].concat()), "with a secret of its own");
+    assert!(
+        service.clients(&[&new[..], &["--role", "activityfeed.read", "--name", "Splunk"]].concat()),
+        "with a secret of its own"
+    );
     assert!(service.clients(&["list"]));
     let with_two = fs::read_to_string(&path).unwrap();
     for wrong in [
@@ -371,21 +394,36 @@ async fn an_assertion_that_is_not_the_clients_for_here_and_now_proves_nothing() 
     let (signed, signature) = good.rsplit_once('.').unwrap();
     let cases = [
         ("another's certificate", stranger.assertion(&stranger.header("ES256"), &claims(&service)), 700_027),
-        ("another's key", {
-            let ours = json!({ "alg": "ES256", "x5t": expired.header("ES256")["x5t"] });
-            stranger.assertion(&ours, &claims(&service))
-        }, 700_027),
+        (
+            "another's key",
+            {
+                let ours = json!({ "alg": "ES256", "x5t": expired.header("ES256")["x5t"] });
+                stranger.assertion(&ours, &claims(&service))
+            },
+            700_027,
+        ),
         ("an expired certificate", expired.assertion(&expired.header("ES256"), &claims(&service)), 700_027),
         ("no thumbprint", headed("x5t", Value::Null), 700_027),
         ("alg none", format!("{signed}."), 700_027),
         ("alg is none", headed("alg", json!("none")), 700_027),
         ("alg HS256", headed("alg", json!("HS256")), 700_027),
-        ("RS256 called PS256", format!("{}.{}.{signature}", URL_SAFE_NO_PAD.encode(registered.header("PS256").to_string()),
-            signed.split('.').nth(1).unwrap()), 700_027),
-        ("another's claims", {
-            let other = with("exp", json!(now + 900));
-            format!("{}.{signature}", other.rsplit_once('.').unwrap().0)
-        }, 700_027),
+        (
+            "RS256 called PS256",
+            format!(
+                "{}.{}.{signature}",
+                URL_SAFE_NO_PAD.encode(registered.header("PS256").to_string()),
+                signed.split('.').nth(1).unwrap()
+            ),
+            700_027,
+        ),
+        (
+            "another's claims",
+            {
+                let other = with("exp", json!(now + 900));
+                format!("{}.{signature}", other.rsplit_once('.').unwrap().0)
+            },
+            700_027,
+        ),
         ("another server", with("aud", json!(format!("https://login.evil.example/{TENANT}/oauth2/token"))), 700_027),
         ("another tenant", with("aud", json!(format!("https://{LOGIN}/{OTHER}/oauth2/token"))), 700_027),
         ("another endpoint", with("aud", json!(format!("https://{LOGIN}/{TENANT}/oauth2/authorize"))), 700_027),

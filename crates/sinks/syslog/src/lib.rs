@@ -14,7 +14,7 @@
 //!
 //! - **Confirmed twice.** A connection is used for an interval. Then the sink closes its half, and the receiver, once it
 //!   has read everything, the other half. What has been read may still be in the receiver's memory only; so it counts as
-//!   delivered when the *next* connection, an interval later, has ended in good order too.
+//!   delivered when a *later* connection has ended in good order too, at least an interval after that.
 //! - **At least once.** After any failure (a connection that breaks, is closed early, or is not closed in time) the run
 //!   ends with an error, and the next one begins at the cursor. A record may arrive again; its `Id` tells.
 //! - **Whole messages.** A record whose message is longer than the receiver takes is divided by `actlog_office::split`

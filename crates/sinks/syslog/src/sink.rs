@@ -1,5 +1,6 @@
 //! The sink: pulls entries, sends them, and commits what the receiver has confirmed.
 
+use std::collections::VecDeque;
 use std::time::Duration;
 
 use actlog_core::{
@@ -111,11 +112,11 @@ struct Batch {
 
 impl Pump {
     async fn run(mut self) -> Result<(), SinkError> {
-        // The first entry behind those that a receiver has read, which it may still lose.
-        let mut read: Option<u64> = None;
+        // What the receiver has read and may still lose: the first entry behind it, and since when.
+        let mut read: VecDeque<(u64, Instant)> = VecDeque::new();
         loop {
             let mut first = Batch { frames: Vec::new(), next_index: None };
-            if read.is_none() {
+            if read.is_empty() {
                 let entries = self.cx.next(PULL_BYTES, IDLE).await?;
                 if entries.is_empty() && self.cx.shutdown.is_cancelled() {
                     return Ok(());
@@ -127,10 +128,22 @@ impl Pump {
                 }
             }
             let sent = self.use_connection(first).await?;
-            // The receiver was there for another interval, so it has taken care of what it had read before.
-            let is_safe = if sent.has_messages { read.take() } else { sent.next_index.or(read.take()) };
-            self.commit(is_safe).await?;
-            read = if sent.has_messages { sent.next_index } else { None };
+            // The receiver is still there: it has had its time for what it had read an interval ago. A connection without
+            // messages was open for as long as that.
+            let now = Instant::now();
+            let mut safe = None;
+            while let Some((next_index, since)) = read.front().copied()
+                && (!sent.has_messages || now.duration_since(since) >= self.commit_interval)
+            {
+                safe = Some(next_index);
+                read.pop_front();
+            }
+            match sent.next_index {
+                Some(next_index) if sent.has_messages => read.push_back((next_index, now)),
+                // Statements only.
+                next_index => safe = next_index.or(safe),
+            }
+            self.commit(safe).await?;
         }
     }
 

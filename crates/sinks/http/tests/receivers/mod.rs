@@ -13,6 +13,7 @@ pub(crate) mod splunk;
 
 use std::collections::{BTreeMap, VecDeque};
 use std::io::Read;
+use std::path::Path;
 use std::sync::{Arc, Mutex, MutexGuard};
 use std::time::Duration;
 
@@ -75,10 +76,76 @@ pub(crate) trait Rules: Send + Sync + 'static {
     fn answer(&self, request: &Request<Bytes>, kept: &mut Kept) -> Response<Bytes>;
 }
 
-impl<R: Rules> Rules for Arc<R> {
+impl<R: Rules + ?Sized> Rules for Arc<R> {
     fn answer(&self, request: &Request<Bytes>, kept: &mut Kept) -> Response<Bytes> {
         (**self).answer(request, kept)
     }
+}
+
+/// A kind of receiver, and how the sink is told of it.
+pub(crate) struct Kind {
+    pub(crate) name: &'static str,
+    pub(crate) rules: Arc<dyn Rules>,
+    /// Whether records arrive in the journal's order.
+    pub(crate) is_ordered: bool,
+    config: String,
+}
+
+impl Kind {
+    fn new(name: &'static str, rules: impl Rules, is_ordered: bool, config: &str) -> Self {
+        Self { name, rules: Arc::new(rules), is_ordered, config: config.to_owned() }
+    }
+
+    /// The sink's configuration, with the secrets in files that [`put_secrets`] makes. A table may follow, no key.
+    pub(crate) fn config(&self, url: &str) -> String {
+        let client = "client.allow_private = true\nbatch = { count = 7, age = \"10 ms\" }";
+        format!("url = \"{url}\"\n{client}\n{}\n", self.config.replace("{url}", url))
+    }
+}
+
+/// The secrets that the configurations name.
+pub(crate) fn put_secrets(folder: &Path) {
+    std::fs::write(folder.join("hec"), splunk::TOKEN).unwrap();
+    std::fs::write(folder.join("entra"), azure::SECRET).unwrap();
+}
+
+/// Every kind of receiver, in each way in which it can be spoken to.
+pub(crate) fn kinds() -> Vec<Kind> {
+    let azure_config = format!(
+        "format = \"azure-logs\"\nazure = {{ rule = \"{}\", stream = \"{}\" }}\nauth.entra = {{ tenant = \"{}\", \
+         application = {{ client_id = \"{}\", secret.file = \"entra\", authority = \"{{url}}\" }} }}",
+        azure::RULE,
+        azure::STREAM,
+        azure::TENANT,
+        azure::CLIENT
+    );
+    let hec = "format = \"splunk-hec\"\nauth.splunk.file = \"hec\"\n";
+    vec![
+        Kind::new("json", plain::Plain::json(), true, "format = \"json\"\ncompression = \"zstd\""),
+        Kind::new("ndjson", plain::Plain::ndjson(), true, "format = \"ndjson\""),
+        Kind::new(
+            "ndjson in parts",
+            plain::Plain::ndjson(),
+            true,
+            "format = \"ndjson\"\ncompression = \"gzip\"\nmax_record_bytes = \"4 KiB\"",
+        ),
+        Kind::new(
+            "cloudevents",
+            cloudevents::CloudEvents::allowing("*"),
+            true,
+            "format = \"cloudevents\"\ncloudevents.handshake = true",
+        ),
+        Kind::new("splunk-hec", splunk::Splunk::default(), false, &format!("{hec}splunk.index = \"audit\"")),
+        Kind::new("splunk-hec with acknowledgement", splunk::Splunk::with_acks(), false, hec),
+        Kind::new(
+            "elasticsearch",
+            elasticsearch::Elasticsearch::with_busy_items(3),
+            false,
+            "format = \"elasticsearch\"",
+        ),
+        Kind::new("otlp", otlp::Otlp, false, "format = \"otlp\""),
+        Kind::new("azure-logs", azure::Azure::new(), false, &azure_config),
+    ]
 }
 
 struct Shared {

@@ -21,8 +21,9 @@ use hyper::header::{CACHE_CONTROL, CONTENT_TYPE, EXPIRES, HeaderValue, PRAGMA};
 use tokio::sync::Semaphore;
 use uuid::Uuid;
 
+use self::feed::Exchange;
 use self::host::Side;
-use self::route::{Route, refusal};
+use self::route::{Operation, Public, Route, refusal};
 use self::throttle::Throttle;
 use crate::auth::{Auth, Caller};
 use crate::config::Config;
@@ -51,12 +52,16 @@ pub(crate) struct Api {
     metrics: Metrics,
 }
 
-/// A request that may go on: what it asks for, and the answer's base URL.
+/// A request that may go on: what it asks for, and what URLs of the answer begin with.
 pub(crate) struct Admitted {
-    route: Route,
+    asked: Asked,
     base: String,
-    /// Whom the token is of; there for every operation on the feed.
-    caller: Option<Caller>,
+}
+
+/// What is asked for, and for the feed by whom.
+enum Asked {
+    Feed { caller: Caller, id: String, operation: Operation },
+    Public(Public),
 }
 
 impl Api {
@@ -107,37 +112,32 @@ impl Api {
             let message = "The Host header is missing, or is no host with or without a port.";
             return Err(("none", refusal(StatusCode::BAD_REQUEST, message).into()));
         };
-        let route = Route::of(head, Side::of(host)).map_err(|refusal| ("none", refusal))?;
-        let caller = match &route {
-            Route::Feed { .. } => match self.auth.authorize(head) {
-                Ok(caller) => Some(caller),
-                Err(denied) => return Err((route.name(), denied.response().into())),
+        let asked = match Route::of(head, Side::of(host)).map_err(|refusal| ("none", refusal))? {
+            Route::Feed { id, operation } => match self.auth.authorize(head) {
+                Ok(caller) => Asked::Feed { caller, id, operation },
+                Err(denied) => return Err((operation.name(), denied.response().into())),
             },
-            _ => None,
+            Route::Public(public) => Asked::Public(public),
         };
         let here = || format!("{}://{}", self.scheme, host::without_default_port(host, self.scheme));
-        Ok(Admitted { route, base: self.public_base.clone().unwrap_or_else(here), caller })
+        Ok(Admitted { asked, base: self.public_base.clone().unwrap_or_else(here) })
     }
 
-    async fn respond(&self, request: Request<Admitted>) -> Response {
-        let Request { head, principal: Admitted { route, base, caller }, body } = request;
-        match route {
-            Route::Feed { id, operation } => match caller {
-                Some(caller) => {
-                    let exchange = feed::Exchange { api: self, caller: &caller, base: &base, head: &head, body: &body };
-                    exchange.answer(&id, operation).await.unwrap_or_else(|error| {
-                        let (code, message) = (error.code(), error.message());
-                        tracing::debug!(client = %caller.client, code, message, "a request is refused");
-                        error.response()
-                    })
-                }
-                None => refusal(StatusCode::UNAUTHORIZED, "Authorization has been denied for this request."),
-            },
-            Route::Token { tenant, endpoint } => self.auth.token(endpoint, &tenant, &base, &head, &body).await,
-            Route::OpenIdConfiguration { tenant, endpoint } => self.auth.openid_configuration(endpoint, &tenant, &base),
-            Route::Keys => self.auth.keys(),
-            Route::Instances => self.auth.instances(&base, &head),
-            Route::OpenApi => {
+    async fn feed(&self, exchange: Exchange<'_>, id: &str, operation: Operation) -> Response {
+        let client = exchange.caller.client;
+        exchange.answer(id, operation).await.unwrap_or_else(|error| {
+            tracing::debug!(%client, code = error.code(), message = error.message(), "a request is refused");
+            error.response()
+        })
+    }
+
+    async fn public(&self, public: Public, base: &str, head: &Head, body: &[u8]) -> Response {
+        match public {
+            Public::Token { tenant, endpoint } => self.auth.token(endpoint, &tenant, base, head, body).await,
+            Public::OpenIdConfiguration { tenant, endpoint } => self.auth.openid_configuration(endpoint, &tenant, base),
+            Public::Keys => self.auth.keys(),
+            Public::Instances => self.auth.instances(base, head),
+            Public::OpenApi => {
                 let mut response = Response::new(OPEN_API.into());
                 response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
                 response
@@ -154,8 +154,15 @@ impl Handler for Api {
     }
 
     async fn handle(&self, request: Request<Admitted>) -> Response {
-        let name = request.principal.route.name();
-        let response = self.respond(request).await;
+        let Request { head, principal: Admitted { asked, base }, body } = request;
+        let (name, response) = match asked {
+            Asked::Feed { caller, id, operation } => {
+                let name = operation.name();
+                let exchange = Exchange { api: self, caller: &caller, base: &base, head: &head, body: &body };
+                (name, self.feed(exchange, &id, operation).await)
+            }
+            Asked::Public(public) => (public.name(), self.public(public, &base, &head, &body).await),
+        };
         self.finish(name, response)
     }
 }

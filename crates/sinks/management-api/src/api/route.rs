@@ -17,6 +17,13 @@ use crate::auth::Endpoint;
 pub(super) enum Route {
     /// An operation on the feed; `id` is what the path has in the place of the tenant.
     Feed { id: String, operation: Operation },
+    /// What nobody needs a token for.
+    Public(Public),
+}
+
+/// What nobody needs a token for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum Public {
     /// A token.
     Token { tenant: String, endpoint: Endpoint },
     /// What an authority can do and where: version 1 or 2 of the endpoints.
@@ -43,6 +50,19 @@ pub(super) enum Operation {
 }
 
 impl Operation {
+    /// What figures call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Start => "start",
+            Self::Stop => "stop",
+            Self::List => "list",
+            Self::Content => "content",
+            Self::Notifications => "notifications",
+            Self::Blob(_) => "audit",
+            Self::SensitiveTypes => "dlpSensitiveTypes",
+        }
+    }
+
     /// As the service's errors call it.
     pub(super) fn method(&self) -> &'static str {
         match self {
@@ -57,26 +77,19 @@ impl Operation {
     }
 }
 
-impl Route {
+impl Public {
     /// What figures call it.
     pub(super) fn name(&self) -> &'static str {
         match self {
-            Self::Feed { operation, .. } => match operation {
-                Operation::Start => "start",
-                Operation::Stop => "stop",
-                Operation::List => "list",
-                Operation::Content => "content",
-                Operation::Notifications => "notifications",
-                Operation::Blob(_) => "audit",
-                Operation::SensitiveTypes => "dlpSensitiveTypes",
-            },
             Self::Token { .. } => "token",
             Self::OpenIdConfiguration { .. } | Self::Instances => "discovery",
             Self::Keys => "keys",
             Self::OpenApi => "openapi",
         }
     }
+}
 
+impl Route {
     /// Finds what is asked for.
     ///
     /// # Errors
@@ -91,12 +104,10 @@ impl Route {
             Side::Feed => Self::feed(&segments, &names),
             Side::Both => Self::login(&segments, &names).or_else(|| Self::feed(&segments, &names)),
         };
-        let Some((method, route)) =
-            found.or_else(|| (names == ["openapi.json"]).then_some((Method::GET, Self::OpenApi)))
-        else {
-            return Err(
-                refusal(StatusCode::NOT_FOUND, "No HTTP resource was found that matches the request URI.").into()
-            );
+        let open_api = || (names == ["openapi.json"]).then_some((Method::GET, Self::Public(Public::OpenApi)));
+        let Some((method, route)) = found.or_else(open_api) else {
+            let message = "No HTTP resource was found that matches the request URI.";
+            return Err(refusal(StatusCode::NOT_FOUND, message).into());
         };
         if *head.method() == method {
             return Ok(route);
@@ -125,21 +136,21 @@ impl Route {
     }
 
     fn login(segments: &[String], names: &[&str]) -> Option<(Method, Self)> {
-        let tenant = || segments.first().cloned();
-        let (method, route) = match names {
-            [_, "oauth2", "token"] => (Method::POST, Self::Token { tenant: tenant()?, endpoint: Endpoint::V1 }),
-            [_, "oauth2", "v2.0", "token"] => (Method::POST, Self::Token { tenant: tenant()?, endpoint: Endpoint::V2 }),
+        let tenant = segments.first()?.clone();
+        let (method, public) = match names {
+            [_, "oauth2", "token"] => (Method::POST, Public::Token { tenant, endpoint: Endpoint::V1 }),
+            [_, "oauth2", "v2.0", "token"] => (Method::POST, Public::Token { tenant, endpoint: Endpoint::V2 }),
             [_, ".well-known", "openid-configuration"] => {
-                (Method::GET, Self::OpenIdConfiguration { tenant: tenant()?, endpoint: Endpoint::V1 })
+                (Method::GET, Public::OpenIdConfiguration { tenant, endpoint: Endpoint::V1 })
             }
             [_, "v2.0", ".well-known", "openid-configuration"] => {
-                (Method::GET, Self::OpenIdConfiguration { tenant: tenant()?, endpoint: Endpoint::V2 })
+                (Method::GET, Public::OpenIdConfiguration { tenant, endpoint: Endpoint::V2 })
             }
-            [_, "discovery", "keys"] | [_, "discovery", "v2.0", "keys"] => (Method::GET, Self::Keys),
-            ["common", "discovery", "instance"] => (Method::GET, Self::Instances),
+            [_, "discovery", "keys"] | [_, "discovery", "v2.0", "keys"] => (Method::GET, Public::Keys),
+            ["common", "discovery", "instance"] => (Method::GET, Public::Instances),
             _ => return None,
         };
-        Some((method, route))
+        Some((method, Self::Public(public)))
     }
 }
 

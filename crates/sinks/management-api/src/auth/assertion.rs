@@ -97,9 +97,8 @@ impl Used {
         if header.crit.is_some() {
             return Err(Refused::Malformed);
         }
-        let is_meant = |stored: &&StoredCertificate| {
-            stored.der.is_named_by(header.x5t.as_deref(), header.x5t_s256.as_deref())
-        };
+        let is_meant =
+            |stored: &&StoredCertificate| stored.der.is_named_by(header.x5t.as_deref(), header.x5t_s256.as_deref());
         let stored = client.certificates.iter().find(is_meant).ok_or(Refused::UnknownCertificate)?;
         let signature = algorithm.signature(&parts.signature).ok_or(Refused::Signature)?;
         if !stored.der.verifies(algorithm.verification, parts.signed, &signature) {
@@ -186,4 +185,43 @@ fn integer(number: &[u8]) -> Vec<u8> {
     let sign: &[u8] = if digits[0] & 0x80 == 0 { &[] } else { &[0] };
     let length = u8::try_from(sign.len() + digits.len()).unwrap_or(u8::MAX);
     [&[0x02, length], sign, digits].concat()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_signature_of_two_numbers_becomes_a_sequence_without_needless_zeros() {
+        let algorithm = Algorithm::named("ES256").unwrap();
+        let number = |first: &[u8], rest: u8| {
+            let mut number = vec![rest; 32];
+            number[..first.len()].copy_from_slice(first);
+            number
+        };
+        let signature = [number(&[0, 0, 0x7f], 1), number(&[0x80], 2)].concat();
+        let der = algorithm.signature(&signature).unwrap();
+        assert_eq!(der[..5], [0x30, 67, 0x02, 30, 0x7f]);
+        assert_eq!(der[34..38], [0x02, 33, 0, 0x80]);
+        assert_eq!(der.len(), 69);
+        assert_eq!(integer(&[0; 32]), [0x02, 1, 0]);
+        assert_eq!(integer(&[0xff; 32])[..4], [0x02, 33, 0, 0xff]);
+        for wrong in [0, 31, 63, 65, 128] {
+            assert!(algorithm.signature(&vec![1; wrong]).is_none(), "{wrong} bytes");
+        }
+    }
+
+    #[test]
+    fn what_is_remembered_of_assertions_is_bounded_and_ends_with_them() {
+        let used = Used::default();
+        let client =
+            super::super::clients::Clients::default().entry(Uuid::nil(), Uuid::nil(), Timestamp::default()).clone();
+        for jti in 0..MAXIMUM_USED {
+            used.take(&client, &jti.to_string(), 100.0, 50.0).unwrap();
+        }
+        assert_eq!(used.take(&client, "7", 100.0, 50.0), Err(Refused::Replayed));
+        assert_eq!(used.take(&client, "new", 100.0, 50.0), Err(Refused::Busy));
+        used.take(&client, "new", 200.0, 100.0).unwrap();
+        assert_eq!(used.0.lock().unwrap().len(), 1);
+    }
 }

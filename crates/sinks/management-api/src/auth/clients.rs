@@ -155,7 +155,10 @@ impl Clients {
             format!("{}{}", line.map(|line| format!("line {line}: ")).unwrap_or_default(), error.message())
         })?;
         if file.clients.len() > MAXIMUM_CLIENTS {
-            return Err(format!("{} clients are more than the {MAXIMUM_CLIENTS} that there may be", file.clients.len()));
+            return Err(format!(
+                "{} clients are more than the {MAXIMUM_CLIENTS} that there may be",
+                file.clients.len()
+            ));
         }
         let mut clients = BTreeMap::new();
         for client in file.clients {
@@ -194,5 +197,47 @@ impl Client {
             ));
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn a_client(clients: &mut Clients, id: u128, secrets: usize) {
+        let client = clients.entry(Uuid::from_u128(1), Uuid::from_u128(id), Timestamp::default());
+        client.roles = Role::ALL.to_vec();
+        let stored = StoredSecret { hash: SecretHash::of_nothing(), created: Timestamp::default(), expires: None };
+        client.secrets = vec![stored; secrets];
+    }
+
+    #[test]
+    fn a_file_is_read_as_it_was_written() {
+        let mut clients = Clients::default();
+        a_client(&mut clients, 2, 2);
+        a_client(&mut clients, 3, 0);
+        let text = clients.to_text().unwrap();
+        assert_eq!(Clients::parse(&text).unwrap(), clients);
+        assert_eq!(Clients::parse("").unwrap(), Clients::default());
+    }
+
+    #[test]
+    fn a_client_has_a_bounded_number_of_secrets() {
+        let mut clients = Clients::default();
+        a_client(&mut clients, 2, MAXIMUM_PROOFS);
+        let text = clients.to_text().unwrap();
+        a_client(&mut clients, 2, MAXIMUM_PROOFS + 1);
+        assert!(clients.to_text().unwrap_err().contains("revoke"));
+        let secret = &text[text.find("[[clients.secrets]]").unwrap()..];
+        assert!(Clients::parse(&format!("{text}\n{secret}")).unwrap_err().contains("revoke"));
+    }
+
+    proptest! {
+        #[test]
+        fn no_text_makes_the_parser_panic(text in "\\PC{0,80}|(\\[\\[clients\\]\\]\n)?((tenant|client|roles|created) = [\"\\[\\]a-f0-9-]{0,40}\n){0,5}") {
+            let _ = Clients::parse(&text);
+        }
     }
 }

@@ -128,16 +128,17 @@ fn configured(cx: &CommandContext) -> Result<PathBuf, String> {
         .collect();
     match files[..] {
         [file] => Ok(cx.config_dir.join(file)),
-        [] => Err("the configuration has no sink of the type management-api; name the file: --file clients.toml".into()),
+        [] => {
+            Err("the configuration has no sink of the type management-api; name the file: --file clients.toml".into())
+        }
         _ => Err("the configuration has several sinks of the type management-api; say which file: --file FILE".into()),
     }
 }
 
 fn add(arguments: &Add, file: &Path, cx: &CommandContext, now: Timestamp) -> Result<(), String> {
     let Add { tenant, client: id, .. } = arguments;
-    let expires = arguments.expires.map(|Span(span)| {
-        now.plus_milliseconds(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
-    });
+    let expires =
+        arguments.expires.map(|Span(span)| now.plus_milliseconds(i64::try_from(span.as_millis()).unwrap_or(i64::MAX)));
     let proof = Proof::of(arguments)?;
     let action = format!("clients: client {id} of tenant {tenant} is given {}", proof.name());
     change(file, cx, &action, |clients| {
@@ -190,11 +191,9 @@ impl Proof {
             (Some(variable), ..) => secret(SecretReference::Env(variable.clone())),
             (_, Some(file), _) => secret(SecretReference::File(file.clone())),
             (_, _, Some(file)) => {
-                let der = CertificateDer::from_pem_file(file)
-                    .map_err(|error| format!("{}: {error}", file.display()))?;
-                Certificate::new(der)
-                    .map(Self::Certificate)
-                    .map_err(|problem| format!("{}: {problem}", file.display()))
+                let der =
+                    CertificateDer::from_pem_file(file).map_err(|error| format!("{}: {error}", file.display()))?;
+                Certificate::new(der).map(Self::Certificate).map_err(|problem| format!("{}: {problem}", file.display()))
             }
             (None, None, None) => {
                 let mut random = [0; 32];

@@ -54,7 +54,9 @@ impl Form {
         let asked = asked.decoded.trim();
         let resource = match endpoint {
             Endpoint::V1 => asked,
-            Endpoint::V2 => asked.strip_suffix("/.default").ok_or_else(|| Refusal::unknown_resource(endpoint, asked))?,
+            Endpoint::V2 => {
+                asked.strip_suffix("/.default").ok_or_else(|| Refusal::unknown_resource(endpoint, asked))?
+            }
         };
         let proof = match (pairs.get("client_assertion")?, pairs.get("client_secret")?, basic) {
             (Some(assertion), ..) => {

@@ -77,7 +77,9 @@ mod tests {
     #[test]
     fn only_three_parts_without_padding_and_of_bounded_length_are_a_token() {
         assert!(Compact::parse("e30.e30.AA").is_some());
-        for wrong in ["", ".", "..a", "e30.e30", "e30.e30.AA.AA", "e30=.e30.AA", "e3+.e30.AA", "e30.e30.AB", " e30.e30.AA"] {
+        for wrong in
+            ["", ".", "..a", "e30.e30", "e30.e30.AA.AA", "e30=.e30.AA", "e3+.e30.AA", "e30.e30.AB", " e30.e30.AA"]
+        {
             assert!(Compact::parse(wrong).is_none(), "{wrong}");
         }
         assert!(Compact::parse(&format!("e30.{}.AA", "A".repeat(MAXIMUM))).is_none());

@@ -208,3 +208,36 @@ impl Keys {
 fn plus(time: Timestamp, span: Duration) -> Timestamp {
     time.plus_milliseconds(i64::try_from(span.as_millis()).unwrap_or(i64::MAX))
 }
+
+#[cfg(test)]
+mod tests {
+    use actlog_core::SystemClock;
+    use actlog_testkit::storage::FaultStorage;
+
+    use super::*;
+
+    fn open(storage: &Arc<FaultStorage>) -> io::Result<Keys> {
+        let (storage, clock) = (Arc::clone(storage) as Arc<dyn Storage>, Arc::new(SystemClock));
+        let hour = Duration::from_secs(3600);
+        Keys::open("/data/sinks/office/keys.json".into(), storage, clock, hour, hour)
+    }
+
+    #[test]
+    fn a_file_of_keys_that_is_damaged_is_refused_without_being_shown_or_written_over() {
+        let storage = Arc::new(FaultStorage::new(1));
+        let keys = open(&storage).unwrap();
+        let key = keys.signing().unwrap();
+        assert_eq!(open(&storage).unwrap().signing().unwrap().id, key.id);
+        let good = storage.read(&keys.path, MAXIMUM_FILE).unwrap();
+        let text = String::from_utf8(good).unwrap();
+        for broken in
+            [&text[..text.len() / 2], &text.replace("private", "canary"), &text.replace("\"M", "\"canary"), ""]
+        {
+            storage.replace(&keys.path, broken.as_bytes()).unwrap();
+            let error = open(&storage).unwrap_err().to_string();
+            assert!(!error.contains("canary"), "{error}");
+            assert_eq!(storage.read(&keys.path, MAXIMUM_FILE).unwrap(), broken.as_bytes());
+        }
+        assert!(!format!("{key:?}").contains(&key.stored.private), "{key:?}");
+    }
+}

@@ -110,9 +110,10 @@ impl Refusal {
             Refused::Malformed | Refused::Claims => {
                 Self::bad("invalid_request", 50_027, format!("The client assertion is invalid: {reason}."))
             }
-            Refused::Time => {
-                Self::invalid_client(700_024, format!("The client assertion is not within its valid time range: {reason}."))
-            }
+            Refused::Time => Self::invalid_client(
+                700_024,
+                format!("The client assertion is not within its valid time range: {reason}."),
+            ),
             _ => Self::invalid_client(700_027, format!("The client assertion failed validation: {reason}.")),
         }
     }

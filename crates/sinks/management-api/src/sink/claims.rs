@@ -98,10 +98,10 @@ impl Claims {
 
     /// The tenant whose feed has records of this origin.
     pub(crate) fn tenant(&self, origin: &Origin<'_>) -> Option<Uuid> {
-        if self.organizations.is_empty() || origin.is_unknown() {
-            if let Some(only) = self.only {
-                return Some(only);
-            }
+        if let Some(only) = self.only
+            && (self.organizations.is_empty() || origin.is_unknown())
+        {
+            return Some(only);
         }
         if let Some(claim) = self.organizations.iter().find(|claim| claim.is_of(origin)) {
             return Some(claim.tenant);

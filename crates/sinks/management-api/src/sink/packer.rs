@@ -198,11 +198,7 @@ impl Packer {
     }
 }
 
-fn pack(
-    compressor: &mut zstd::bulk::Compressor<'_>,
-    partition: Partition,
-    mut open: Open,
-) -> std::io::Result<NewBlob> {
+fn pack(compressor: &mut zstd::bulk::Compressor<'_>, partition: Partition, mut open: Open) -> std::io::Result<NewBlob> {
     open.json.push(b']');
     let raw = u32::try_from(open.json.len()).map_err(std::io::Error::other)?;
     Ok(NewBlob { partition, records: open.records, raw, packed: compressor.compress(&open.json)? })

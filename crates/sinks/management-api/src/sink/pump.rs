@@ -84,7 +84,8 @@ impl Pump {
             && publisher.last_round() < Some(round)
         {
             let last = publisher.last_round().map_or_else(|| "none".to_owned(), |last| last.to_string());
-            damage = Some(format!("content is missing: {round} was the last round, and on disk the last one is {last}"));
+            damage =
+                Some(format!("content is missing: {round} was the last round, and on disk the last one is {last}"));
         }
         if let Some(damage) = &damage {
             tracing::error!("{damage}");
@@ -96,8 +97,7 @@ impl Pump {
             tenant: tenant.id,
         });
         let coverage = publisher.coverage();
-        let packer =
-            Packer::new(claims, options, store.blob_bytes(), coverage).map_err(|error| other(&error))?;
+        let packer = Packer::new(claims, options, store.blob_bytes(), coverage).map_err(|error| other(&error))?;
         Ok(Self {
             works: Arc::new(Mutex::new(Works { packer, publisher })),
             store: store.clone(),
@@ -246,7 +246,8 @@ impl Pump {
     async fn claim(&mut self, shutdown: &CancellationToken, health: &Health) -> Result<(), SinkError> {
         for Unclaimed { organization, records, last } in self.store.unclaimed() {
             let (mut after, mut is_claimed) = (None, false);
-            while let Some((created, blob)) = self.store.unclaimed_blob(organization, after).filter(|(at, _)| *at <= last)
+            while let Some((created, blob)) =
+                self.store.unclaimed_blob(organization, after).filter(|(at, _)| *at <= last)
             {
                 after = Some(created);
                 let work = move |works: &mut Works| works.claim(organization, created, &blob, is_claimed);

@@ -6,9 +6,9 @@ use std::path::{Path, PathBuf};
 use actlog_core::Timestamp;
 use actlog_office::ContentType;
 
-use super::{ContentInfo, Unclaimed};
 use super::content_id::ContentId;
 use super::frame::{Head, Partition};
+use super::{ContentInfo, Unclaimed};
 
 /// Where a blob is, and what is to be known of it without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -148,7 +148,8 @@ impl Index {
     pub(super) fn expire(&mut self, now: i64) -> Vec<(u32, PathBuf)> {
         let mut expired = 0;
         self.content.retain(|partition, content| {
-            while content.blobs.pop_front_if(|blob| blob.expires() <= now).is_some() {
+            while content.blobs.front().is_some_and(|blob| blob.expires() <= now) {
+                content.blobs.pop_front();
                 expired += 1;
             }
             // A tenant's last contentCreated is kept; of the others there may be any number.
@@ -156,9 +157,8 @@ impl Index {
         });
         self.blobs -= expired;
         let last = self.segments.last_key_value().map(|(number, _)| *number);
-        let emptied = self.segments.iter().take_while(|(number, segment)| {
-            segment.expires <= now && Some(**number) != last
-        });
+        let emptied =
+            self.segments.iter().take_while(|(number, segment)| segment.expires <= now && Some(**number) != last);
         emptied.map(|(number, segment)| (*number, segment.path.clone())).collect()
     }
 

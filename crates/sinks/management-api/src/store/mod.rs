@@ -88,7 +88,9 @@ pub(crate) enum StoreError {
     #[error("{0}: an earlier run of this sink is still writing; it is tried again")]
     InUse(String),
     /// Written by another version.
-    #[error("{0}: not a file of feed content that this version of actlog can read; move it away, or run the version that wrote it")]
+    #[error(
+        "{0}: not a file of feed content that this version of actlog can read; move it away, or run the version that wrote it"
+    )]
     Format(String),
 }
 
@@ -304,9 +306,7 @@ impl Store {
         match index.find(Partition::Tenant(tenant, id.content_type), id.created) {
             Some(blob) if ContentId::new(blob, id.content_type) != id => Err(BlobError::Unknown),
             Some(blob) if blob.expires() <= now => Err(BlobError::Expired),
-            Some(blob) => {
-                Ok(self.reader(&index, blob, Some(id.content_type)).ok_or(BlobError::Expired)?)
-            }
+            Some(blob) => Ok(self.reader(&index, blob, Some(id.content_type)).ok_or(BlobError::Expired)?),
             None if id.created.saturating_add(milliseconds(self.0.options.retention)) <= now => Err(BlobError::Expired),
             None => Err(BlobError::Unknown),
         }

@@ -71,7 +71,9 @@ impl Subscriptions {
             let from = webhook.position.plus_milliseconds(1);
             // Who was removed is told nothing, and may come back.
             let limit = if self.0.auth.is_registered(key.tenant, key.client) { BATCH } else { 0 };
-            let Ok(page) = self.0.store.list(key.tenant, key.content_type, from, end, None, limit).await else { return };
+            let Ok(page) = self.0.store.list(key.tenant, key.content_type, from, end, None, limit).await else {
+                return;
+            };
             let (Some(first), Some(last)) = (page.contents.first(), page.contents.last()) else {
                 let ended = tokio::select! {
                     ended = published.changed() => ended,
@@ -90,7 +92,8 @@ impl Subscriptions {
             let noted = self
                 .edit(key, false, |subscription| {
                     let subscription = subscription.as_mut();
-                    Ok(subscription.and_then(|it| it.note(webhook.version, first.created, last.created, sent, succeeded)))
+                    Ok(subscription
+                        .and_then(|it| it.note(webhook.version, first.created, last.created, sent, succeeded)))
                 })
                 .await;
             let (tenant, client, content_type) = (key.tenant, key.client, key.content_type.as_str());
@@ -131,7 +134,8 @@ impl Subscriptions {
         let now = self.0.clock.now();
         let is_enabled = |webhook: &Webhook| webhook.status(now) == WebhookStatus::Enabled;
         let subscriptions = self.0.subscriptions();
-        let with = subscriptions.iter().filter(|(_, subscription)| subscription.webhook.as_ref().is_some_and(is_enabled));
+        let with =
+            subscriptions.iter().filter(|(_, subscription)| subscription.webhook.as_ref().is_some_and(is_enabled));
         with.map(|(key, _)| *key).collect()
     }
 }

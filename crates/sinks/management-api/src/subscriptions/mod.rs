@@ -156,8 +156,7 @@ impl Subscriptions {
     pub(crate) fn open(cx: &BuildContext, config: &Config, store: Store, auth: Auth) -> Result<Self, BuildError> {
         let folder = cx.data_dir.join("sinks").join(&*cx.name).join("subscriptions");
         let failed = |error| BuildError::File { path: folder.display().to_string(), error };
-        let client =
-            Client::new(&config.webhooks, &cx.config_dir).map_err(|error| error.within("webhooks"))?;
+        let client = Client::new(&config.webhooks, &cx.config_dir).map_err(|error| error.within("webhooks"))?;
         cx.storage.create_directories(&folder).map_err(failed)?;
         let mut subscriptions = BTreeMap::new();
         for file in cx.storage.list(&folder).map_err(failed)? {

@@ -171,3 +171,41 @@ impl Subscription {
         Some(webhook.failures)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    proptest! {
+        #[test]
+        fn a_files_name_says_whose_it_is(tenant: u128, client: u128, place in 0..ContentType::ALL.len()) {
+            let (tenant, client) = (Uuid::from_u128(tenant), Uuid::from_u128(client));
+            let key = Key { tenant, client, content_type: ContentType::ALL[place] };
+            prop_assert_eq!(Key::of_file(&key.file_name()), Some(key));
+        }
+
+        #[test]
+        fn no_name_makes_the_parser_panic(name in "\\PC{0,80}|[a-f0-9.-]{0,90}(\\.json)?") {
+            let _ = Key::of_file(&name);
+        }
+    }
+
+    #[test]
+    fn attempts_are_remembered_in_a_bounded_number_and_an_earlier_webhooks_not_at_all() {
+        let (now, mut subscription) = (Timestamp::default(), None);
+        let target = Target { address: "https://a.example".into(), auth_id: None, expiration: None };
+        Subscription::start(&mut subscription, &Wanted::Set(target), now, "https://b.example").unwrap();
+        let mut subscription = subscription.unwrap();
+        let version = subscription.webhook.as_ref().unwrap().version;
+        assert_eq!(subscription.note(Uuid::nil(), now, now, now, true), None);
+        for _ in 0..MAXIMUM_ATTEMPTS + 10 {
+            subscription.note(version, now, now, now, false);
+        }
+        assert_eq!(subscription.attempts.len(), MAXIMUM_ATTEMPTS);
+        assert_eq!(subscription.attempts.back().unwrap().number, MAXIMUM_ATTEMPTS as u64 + 9);
+        assert_eq!(subscription.webhook.as_ref().unwrap().status(now), WebhookStatus::Disabled);
+        assert_eq!(subscription.note(version, now, now, now, true), Some(0));
+    }
+}

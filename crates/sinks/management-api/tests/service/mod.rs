@@ -75,7 +75,7 @@ pub(crate) struct Service {
     pub(crate) harness: SinkHarness,
     pub(crate) clock: ManualClock,
     pub(crate) address: SocketAddr,
-    storage: Arc<FaultStorage>,
+    pub(crate) storage: Arc<FaultStorage>,
     folder: TempDir,
     config: String,
     /// `[organizations]`
@@ -162,6 +162,12 @@ impl Service {
     /// How the sink says that it is.
     pub(crate) fn health(&self) -> Status {
         self.run.as_ref().unwrap().health.get()
+    }
+
+    /// Another text in its configuration, for the next run.
+    pub(crate) fn reconfigure(&mut self, from: &str, to: &str) {
+        assert!(self.config.contains(from), "{from} is not in {}", self.config);
+        self.config = self.config.replace(from, to);
     }
 
     /// Carries out `actlog clients` on its clients file; says whether it went well.

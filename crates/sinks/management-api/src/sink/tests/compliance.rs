@@ -53,9 +53,7 @@ impl SinkUnderTest for Feed {
 
     async fn delivered(&self) -> Vec<Uuid> {
         let storage = self.storage();
-        let blobs = tokio::task::spawn_blocking(move || {
-            blobs(&storage, Path::new("/data/sinks/under-test/content"))
-        });
+        let blobs = tokio::task::spawn_blocking(move || blobs(&storage, Path::new("/data/sinks/under-test/content")));
         blobs.await.unwrap().iter().flat_map(|(_, blob)| ids(blob)).collect()
     }
 

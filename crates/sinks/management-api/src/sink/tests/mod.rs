@@ -12,9 +12,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actlog_core::config::{Organization, Organizations};
-use actlog_core::{
-    AuditRecord, BuildContext, Entry, Health, Sink, SinkContext, SinkError, SinkPlugin, Status, config,
-};
+use actlog_core::{AuditRecord, BuildContext, Entry, Health, Sink, SinkContext, SinkError, SinkPlugin, Status, config};
 use actlog_office::output::{self, OutputOptions};
 use actlog_testkit::compliance::{SinkHarness, SinkRun};
 use actlog_testkit::records::Records;
@@ -138,7 +136,13 @@ impl Bench {
     fn append(&self, records: &mut Records, count: usize) {
         for place in 0..count {
             let name = ["contoso", "fabrikam", "tailspin"][place % 3];
-            let record = AuditRecord { crm_organization_unique_name: Some(name.into()), ..records.next_record() };
+            let record = AuditRecord {
+                crm_organization_unique_name: Some(name.into()),
+                organization_id: None,
+                // Some are divided.
+                query: (place % 7 == 6).then(|| "q".repeat(5000).into()),
+                ..records.next_record()
+            };
             self.harness.append(&record);
             if place % 5 == 4 {
                 self.harness.append_statement(&actlog_core::Statement::Heartbeat { time: record.creation_time });

@@ -8,6 +8,19 @@ use super::*;
 
 const ROUNDS: u64 = 14;
 
+/// A text of several sectors that does not become shorter when it is compressed.
+fn text(index: u64) -> String {
+    let parts = (0..60).map(|part| Uuid::new_v5(&A, format!("{index} {part}").as_bytes()).simple().to_string());
+    format!("[\"{}\"]", parts.collect::<String>())
+}
+
+/// A round that a crash can tear within a blob.
+fn round(index: u64) -> Round {
+    let mut round = super::round(index);
+    round.blobs.push(blob(tenant(B), &text(index)));
+    round
+}
+
 /// What clients were shown, by contentId.
 type Shown = BTreeMap<String, (ContentInfo, Bytes)>;
 
@@ -15,7 +28,7 @@ type Shown = BTreeMap<String, (ContentInfo, Bytes)>;
 fn busy() -> Disk {
     let mut disk = Disk::new();
     disk.options.retention = 2 * HOUR;
-    disk.options.budget = 8 << 10;
+    disk.options.budget = 64 << 10;
     disk
 }
 
@@ -72,8 +85,8 @@ fn check_complete(shown: &Shown, what: &str) {
     let mut texts: Vec<&[u8]> = shown.values().map(|(_, text)| &text[..]).collect();
     texts.sort_unstable();
     let mut expected: Vec<Vec<u8>> = (0..ROUNDS)
-        .flat_map(|index| [format!("[\"a{index}\"]"), format!("[\"a{index}, further\"]"), format!("[\"b{index}\"]")])
-        .map(String::into_bytes)
+        .flat_map(|index| super::round(index).blobs.into_iter().chain([blob(tenant(B), &text(index))]))
+        .map(|blob| zstd::bulk::decompress(&blob.packed, blob.raw as usize).unwrap())
         .collect();
     expected.sort_unstable();
     assert!(texts == expected, "{what}: {} of {} texts", texts.len(), expected.len());

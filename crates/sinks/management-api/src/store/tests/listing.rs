@@ -129,7 +129,9 @@ fn ids_of_others_and_of_nothing_are_refused() {
     assert!(matches!(store.blob(A, &other_mark), Err(BlobError::Unknown)), "guessed");
     let other_type = id.replace("audit_general", "audit_exchange").replace("Audit_General", "Audit_Exchange");
     assert!(matches!(store.blob(A, &other_type), Err(BlobError::Unknown)));
-    for wrong in ["", "x", digits, rest, &id.replace('$', "-"), &format!("{id}$"), &id.replace("2026", "2O26"), "é$é$é$é"] {
+    for wrong in
+        ["", "x", digits, rest, &id.replace('$', "-"), &format!("{id}$"), &id.replace("2026", "2O26"), "é$é$é$é"]
+    {
         assert!(matches!(store.blob(A, wrong), Err(BlobError::Invalid)), "{wrong}");
     }
 }

@@ -81,8 +81,7 @@ impl Disk {
     }
 
     fn open(&self) -> Result<(Store, Publisher), StoreError> {
-        let store =
-            Store::open(Arc::new(self.storage.clone()), Arc::new(self.clock.clone()), self.options.clone())?;
+        let store = Store::open(Arc::new(self.storage.clone()), Arc::new(self.clock.clone()), self.options.clone())?;
         let publisher = store.take_publisher().unwrap();
         Ok((store, publisher))
     }
