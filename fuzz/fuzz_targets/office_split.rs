@@ -1,5 +1,5 @@
-//! Any record, divided under any limit: the parts are within the limit and give the record again, and what is written for
-//! clients of the feed is read again. The first bytes of the input choose the limits.
+//! Any record, divided under any limit: the parts are within the limit and give the record again, and what is written
+//! for clients of the feed is read again. The first bytes of the input choose the limits.
 #![no_main]
 
 use actlog_core::{AuditRecord, Timestamp};
@@ -14,7 +14,7 @@ fuzz_target!(|bytes: &[u8]| {
     // A record as we write it, or one of Office's.
     let Ok(record) = AuditRecord::decode(json).or_else(|_| from_office(json, &envelope)) else { return };
     let limit = MIN_LIMIT + usize::from(u16::from_le_bytes([*low, *high]));
-    let encode = |record: &AuditRecord<'_>, out: &mut Vec<u8>| record.encode(out).expect("every record has a JSON form");
+    let encode = |record: &AuditRecord<'_>, out: &mut Vec<u8>| record.encode(out).expect("records have a JSON form");
     let limits = Limits { record: limit, field: if low % 2 == 0 { usize::MAX } else { 1024 } };
     if let Some(parts) = split(&record, &limits, &encode).expect("the limit is not too small") {
         for part in &parts {

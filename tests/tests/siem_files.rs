@@ -214,10 +214,10 @@ fn the_sentinel_function_has_the_columns_that_rules_read_and_reads_columns_that_
         }
     }
     // The columns of Sentinel's table DataverseActivity, as its rules use them.
-    let expected = "TimeGenerated ClientIp CorrelationId CrmOrganizationUniqueName EntityId EntityName Fields InstanceUrl ItemType \
-                    ItemUrl Message Operation OrganizationId OriginalObjectId Query QueryResults ResultStatus ServiceContextId \
-                    ServiceContextIdType ServiceName SourceRecordId SourceSystem SystemUserId TenantId Type UserAgent UserId \
-                    UserKey UserType";
+    let expected = "TimeGenerated ClientIp CorrelationId CrmOrganizationUniqueName EntityId EntityName Fields InstanceUrl \
+                    ItemType ItemUrl Message Operation OrganizationId OriginalObjectId Query QueryResults ResultStatus \
+                    ServiceContextId ServiceContextIdType ServiceName SourceRecordId SourceSystem SystemUserId TenantId \
+                    Type UserAgent UserId UserKey UserType";
     assert_eq!(given, expected.split_whitespace().map(str::to_owned).collect());
 }
 

@@ -56,8 +56,8 @@ pub(crate) fn integer(value: &RawValue) -> Option<i32> {
     })
 }
 
-/// Whether any reader of JSON can read this JSON text: it is not nested too deep, its numbers are in the range of 64-bit
-/// ones, and its texts hold no halves of characters. (Skipping a value, as raw ones are, checks none of this.)
+/// Whether any reader of JSON can read this JSON text: it is not nested too deep, its numbers are in the range of
+/// 64-bit ones, and its texts hold no halves of characters. (Skipping a value, as raw ones are, checks none of this.)
 pub(crate) fn is_readable(value: &str) -> bool {
     let json = value.as_bytes();
     match json.first() {

@@ -16,7 +16,8 @@
 //! Invariants:
 //! - Nothing of a record is lost. What a key of ours does not hold exactly is under `Extra` as it came.
 //! - The same record gives the same Id, whichever blob it came in.
-//! - `reassemble(split(record))` is the record, for every record, and what is written for clients is read the same again.
+//! - `reassemble(split(record))` is the record, for every record.
+//! - What is written for clients is read the same again.
 //! - No bytes make it panic, recurse without bound, or use memory beyond a small multiple of their length.
 
 pub mod admin;

@@ -1,7 +1,7 @@
 //! From an audit record to Office records: what a client of the feed reads.
 //!
-//! A record that came from Office goes out as it came. Of any other the members are what Office would have, as far as it
-//! is known, in one of two wordings ([`Mode`]). `docs/office-records.md` has the rules, member by member.
+//! A record that came from Office goes out as it came. Of any other the members are what Office would have, as far as
+//! it is known, in one of two wordings ([`Mode`]). `docs/office-records.md` has the rules, member by member.
 
 use std::borrow::Cow;
 
@@ -120,8 +120,8 @@ fn write_parts(
     Ok(())
 }
 
-/// Whether the record was read from an Office record, and any reader of JSON can read that: one that can't would cost its
-/// readers the whole blob. Such a record is told in our words, and what it was is in the text under [`REMAINDER`].
+/// Whether the record was read from an Office record, and any reader of JSON can read that: one that can't would cost
+/// its readers the whole blob. Such a record is told in our words, and what it was is in the text under [`REMAINDER`].
 fn is_from_office(record: &AuditRecord<'_>) -> bool {
     /// A record that was read from an Office record has fewer under Extra.
     const MAX_MEMBERS: usize = 512;

@@ -191,9 +191,9 @@ impl<'r, 'a> Event<'r, 'a> {
         self.parts.windows(2).all(|pair| pair[0].fields == pair[1].fields)
     }
 
-    /// The event as one record. Of all the parts that [`split`](crate::split) made it is the record that was divided. Else
-    /// it has the Id of the first part, Fields one after the other, QueryResults each once in order, and a Query that was
-    /// divided put together.
+    /// The event as one record. Of all the parts that [`split`](crate::split) made it is the record that was divided.
+    /// Else it has the Id of the first part, Fields one after the other, QueryResults each once in order, and a Query
+    /// that was divided put together.
     pub fn record(&self) -> AuditRecord<'a> {
         if let Ok(whole) = join(self.parts.iter().copied()) {
             return whole;

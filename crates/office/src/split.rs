@@ -2,7 +2,8 @@
 //!
 //! Each part is a record that says who did what, when and where, as the whole does, and has a share of the rest: of
 //! QueryResults and LinkedResults between ids, of Fields between columns, of Extra between members, and of Query
-//! between characters. A column's value that is too long for one part goes on in the next. The parts say so under Extra:
+//! between characters. A column's value that is too long for one part goes on in the next. The parts say so under
+//! Extra:
 //!
 //! | member | meaning |
 //! |---|---|
@@ -14,10 +15,10 @@
 //! The rest are the ends of long texts (each part has their beginnings), and the members of Extra that are long or have
 //! names that parts use themselves.
 //!
-//! Every part has an Id of its own, the first one too: a receiver that keeps one record of each Id must never take a part
-//! for the whole, which it may have had before, under another limit. The Id is made of the whole's Id, the part's number
-//! and the number of parts, so that the same division gives the same Ids, and a part can be told from another record
-//! that has a `Part` by chance.
+//! Every part has an Id of its own, the first one too: a receiver that keeps one record of each Id must never take a
+//! part for the whole, which it may have had before, under another limit. The Id is made of the whole's Id, the part's
+//! number and the number of parts, so that the same division gives the same Ids, and a part can be told from another
+//! record that has a `Part` by chance.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -233,8 +234,8 @@ impl Scale<'_> {
         }
     }
 
-    /// Parts with as many items each as fit, in their order. An item that no part has room for is cut, if it can be; else
-    /// there are none.
+    /// Parts with as many items each as fit, in their order. An item that no part has room for is cut, if it can be;
+    /// else there are none.
     fn distribute<'r>(&mut self, head: &AuditRecord<'r>, items: &[Item<'r>]) -> Option<Vec<AuditRecord<'r>>> {
         let mut parts = Vec::new();
         // The item that is next, and how many bytes of it are in parts already.
@@ -243,7 +244,8 @@ impl Scale<'_> {
         while next < items.len() {
             let left = &items[next..];
             let text = left[0].text().and_then(|text| text.get(done..));
-            // What is longer than a part as it stands is not tried whole: again for each part, that would take for ever.
+            // What is longer than a part as it stands is not tried whole: again for each part, that would take for
+            // ever.
             let whole = match text {
                 Some(text) if text.len() > self.limits.record => 0,
                 _ => most(left.len(), usual_items, |count| self.fits(&fill(head, &left[..count], done, None))),
@@ -303,8 +305,8 @@ impl<'r> Item<'r> {
     }
 }
 
-/// A part of these items. Of the first item's text, `done` bytes are in parts before it; it ends after `cut` more bytes,
-/// if that is given.
+/// A part of these items. Of the first item's text, `done` bytes are in parts before it; it ends after `cut` more
+/// bytes, if that is given.
 fn fill<'r>(head: &AuditRecord<'r>, items: &[Item<'r>], done: usize, cut: Option<usize>) -> AuditRecord<'r> {
     let mut part = head.clone();
     for (place, item) in items.iter().enumerate() {

@@ -80,8 +80,8 @@ pub(crate) fn write(record: &AuditRecord<'_>, omitted: Omitted, out: &mut Vec<u8
     object.out.push(b'}');
 }
 
-/// In Office's words no correlation is the all-zero GUID: a part says so with null, which the in-memory form of the zero
-/// GUID is not.
+/// In Office's words no correlation is the all-zero GUID: a part says so with null, which the in-memory form of the
+/// zero GUID is not.
 fn extra_value<'v>(name: &str, value: &'v Json<'_>) -> &'v str {
     const ZERO: &str = "\"00000000-0000-0000-0000-000000000000\"";
     if name == PLATFORM_CORRELATION && value.get() == ZERO { "null" } else { value.get() }

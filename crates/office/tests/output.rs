@@ -14,6 +14,8 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+const ID: &str = "4e655d3f-35fa-42e0-b050-264b2d255c7a";
+
 fn options(mode: Mode) -> OutputOptions {
     OutputOptions { mode, max_record_bytes: 3072, tenant: TENANT }
 }
@@ -152,14 +154,18 @@ fn the_real_record_goes_out_with_the_members_that_it_came_with_in_their_order() 
 #[test]
 fn what_came_from_office_goes_out_as_it_came() {
     for body in [
-        json!({ "Id": "4e655d3f-35fa-42e0-b050-264b2d255c7a", "RecordType": 21, "Version": 1, "Workload": "CRM", "CreationTime": "2019-12-24T06:01:09",
-            "Operation": "CrmDefaultActivity", "Message": "Retrieve", "ClientIP": "52.163.88.69:50749", "EntityId": "00000000-0000-0000-0000-000000000000",
+        json!({ "Id": ID, "RecordType": 21, "Version": 1, "Workload": "CRM", "CreationTime": "2019-12-24T06:01:09",
+            "Operation": "CrmDefaultActivity", "Message": "Retrieve", "ClientIP": "52.163.88.69:50749",
+            "EntityId": Uuid::nil(),
             "QueryResults": "N/A", "Fields": [], "AdditionalInfo": "", "New": { "a": [1] } }),
-        json!({ "Id": "4e655d3f-35fa-42e0-b050-264b2d255c7a", "RecordType": 2, "Version": 1, "Workload": "Exchange", "CreationTime": "2019-12-24T06:01:09",
-            "Operation": "Set-Mailbox", "Parameters": [{ "Name": "a", "Value": "b" }], "Message": "m", "ClientIP": null, "ClientIPAddress": "::1" }),
-        json!({ "Id": "4e655d3f-35fa-42e0-b050-264b2d255c7a", "RecordType": 99_999, "Operation": "New", "ClientIP": "1.2.3.4:5" }),
-        json!({ "Id": "", "RecordType": 6, "Operation": "FileAccessed", "CreationTime": "2019-12-24T06:01:09", "Version": 1, "Workload": "SharePoint" }),
-        json!({ "Id": "abc", "RecordType": "21", "Operation": "CrmDefaultActivity", "Message": "Win", "CreationTime": "2019-12-24T06:01:09.5",
+        json!({ "Id": ID, "RecordType": 2, "Version": 1, "Workload": "Exchange", "CreationTime": "2019-12-24T06:01:09",
+            "Operation": "Set-Mailbox", "Parameters": [{ "Name": "a", "Value": "b" }], "Message": "m", "ClientIP": null,
+            "ClientIPAddress": "::1" }),
+        json!({ "Id": ID, "RecordType": 99_999, "Operation": "New", "ClientIP": "1.2.3.4:5" }),
+        json!({ "Id": "", "RecordType": 6, "Operation": "FileAccessed", "CreationTime": "2019-12-24T06:01:09",
+            "Version": 1, "Workload": "SharePoint" }),
+        json!({ "Id": "abc", "RecordType": "21", "Operation": "CrmDefaultActivity", "Message": "Win",
+            "CreationTime": "2019-12-24T06:01:09.5",
             "Version": 1, "Workload": "CRM", "Fields": [] }),
     ] {
         let bytes = body.to_string();
@@ -175,8 +181,9 @@ fn what_came_from_office_goes_out_as_it_came() {
         assert_eq!(value(&read, Mode::Spec), expected);
     }
     // A sign-in is told in Office's words again, with the address that was found in it.
-    let sign_in = json!({ "Id": "4e655d3f-35fa-42e0-b050-264b2d255c7a", "RecordType": 15, "Version": 1, "Workload": "AzureActiveDirectory",
-        "CreationTime": "2026-03-02T10:00:00", "Operation": "UserLoginFailed", "ResultStatus": "Success", "ActorIpAddress": "1.2.3.4",
+    let sign_in = json!({ "Id": ID, "RecordType": 15, "Version": 1, "Workload": "AzureActiveDirectory",
+        "CreationTime": "2026-03-02T10:00:00", "Operation": "UserLoginFailed", "ResultStatus": "Success",
+        "ActorIpAddress": "1.2.3.4",
         "ApplicationId": "00000007-0000-0000-c000-000000000000" });
     let mut expected = sign_in.clone();
     expected["ClientIP"] = json!("1.2.3.4");
@@ -189,7 +196,7 @@ fn what_came_from_office_goes_out_as_it_came() {
 #[test]
 fn a_record_of_another_product_is_not_divided_at_3_kb() {
     let body = |bytes: usize| {
-        json!({ "Id": "4e655d3f-35fa-42e0-b050-264b2d255c7a", "RecordType": 2, "Operation": "Set-Mailbox", "Parameters": "p".repeat(bytes) }).to_string()
+        json!({ "Id": ID, "RecordType": 2, "Operation": "Set-Mailbox", "Parameters": "p".repeat(bytes) }).to_string()
     };
     assert_eq!(written(&office(body(60_000).as_bytes()), &options(Mode::Spec)).len(), 1);
     let body = body(300_000);
@@ -227,7 +234,8 @@ fn what_readers_would_stumble_over_is_never_a_member() {
     for mode in [Mode::Spec, Mode::Observed] {
         let many: String = (0..100_000).map(|number| format!(",\"m{number}\":{number}")).collect();
         let json = format!(
-            r#"{{"Id":"{}","RecordType":21,"Version":1,"Workload":"CRM","CreationTime":"2026-03-03T09:00:00Z","Operation":"U","ContentType":"Audit.General","Extra":{{{}}}}}"#,
+            r#"{{"Id":"{}","RecordType":21,"Version":1,"Workload":"CRM","Operation":"U",
+                "CreationTime":"2026-03-03T09:00:00Z","ContentType":"Audit.General","Extra":{{{}}}}}"#,
             Uuid::max(),
             &many[1..]
         );
@@ -250,21 +258,32 @@ fn records_keep_their_content_type() {
 }
 
 fn any_member() -> impl Strategy<Value = (String, Value)> {
-    let name = "Id|RecordType|Version|Workload|CreationTime|Operation|OrganizationId|UserId|UserKey|UserType|ClientIP|ResultStatus|\
-                CorrelationId|ItemType|UserAgent|ObjectId|Message|UserUpn|SystemUserId|EntityId|EntityName|Fields|Query|\
-                QueryResults|LinkedResults|AppName|clientip|Extra|EnvironmentId|PropertyCollection|Target|ApplicationId|\
+    let name = "Id|RecordType|Version|Workload|CreationTime|Operation|OrganizationId|UserId|UserKey|UserType|ClientIP|\
+                ResultStatus|\
+                CorrelationId|ItemType|UserAgent|ObjectId|Message|UserUpn|SystemUserId|EntityId|EntityName|Fields|\
+                Query|QueryResults|LinkedResults|AppName|clientip|Extra|EnvironmentId|PropertyCollection|Target|\
+                ApplicationId|\
                 ExtendedProperties|ActorIpAddress|Part|Parts|Rest|[A-Za-z]{1,9}";
+    let property = "[a-z]{1,5}|user_agent.original|enduser.id|powerplatform.analytics.activity.name";
     let value = prop_oneof![
         Just(Value::Null),
         Just(json!("CrmDefaultActivity")),
         Just(json!("00000007-0000-0000-c000-000000000000")),
         any::<i32>().prop_map(Value::from),
         any::<String>().prop_map(Value::from),
-        "(|N/A|21|1e2|00000000-0000-0000-0000-000000000000|2026-03-02T23:25:56(Z|.12|.1234567)?|1.2.3.4:5|\\[::1\\]:7|Win|UserLoggedIn|UserLoginFailed)".prop_map(Value::from),
+        "(|N/A|21|1e2|2026-03-02T23:25:56(Z|.12|.1234567)?|1.2.3.4:5|\\[::1\\]:7|Win|UserLoggedIn|UserLoginFailed)"
+            .prop_map(Value::from),
+        Just(json!(Uuid::nil())),
         any::<u128>().prop_map(|id| json!(Uuid::from_u128(id))),
-        prop::collection::vec(any::<u128>(), 0..4).prop_map(|ids| json!(ids.iter().map(|id| Uuid::from_u128(*id).to_string()).collect::<Vec<_>>().join(","))),
-        prop::collection::vec(("[a-z]{1,5}|user_agent.original|enduser.id|powerplatform.analytics.activity.name", any::<Option<String>>()), 0..4)
-            .prop_map(|fields| fields.into_iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect()),
+        prop::collection::vec(any::<u128>(), 0..4).prop_map(|ids| ids
+            .iter()
+            .map(|id| Uuid::from_u128(*id).to_string())
+            .collect::<Vec<_>>()
+            .join(",")
+            .into()),
+        prop::collection::vec((property, any::<Option<String>>()), 0..4).prop_map(|fields| {
+            fields.into_iter().map(|(name, value)| json!({ "Name": name, "Value": value })).collect()
+        }),
         prop::collection::vec(any::<f64>(), 0..3).prop_map(|numbers| json!({ "a": numbers })),
     ];
     (name, value)
@@ -287,10 +306,11 @@ proptest! {
         prop_assert_eq!(written.len(), 1);
         let again = from_office(&written[0].1, &envelope()).unwrap();
         let (mut again, mut read) = (again, read.clone());
-        // Where the record had no Id that says something, it has ours now; a native one that is no GUID makes an Id with
-        // the OrganizationId's spelling.
+        // Where the record had no Id that says something, it has ours now; a native one that is no GUID makes an Id
+        // with the OrganizationId's spelling.
         let native = read.extra.get("Id").map(|id| id.get().to_owned());
-        if native.is_some_and(|id| ["null", "\"\"", "\"00000000-0000-0000-0000-000000000000\""].contains(&id.as_str())) {
+        let nothing = ["null", "\"\"", "\"00000000-0000-0000-0000-000000000000\""];
+        if native.is_some_and(|id| nothing.contains(&id.as_str())) {
             read.extra.retain(|name, _| name != "Id");
         } else if read.extra.get("Id").is_some() {
             again.id = read.id;
@@ -299,13 +319,19 @@ proptest! {
     }
 
     #[test]
-    fn every_record_is_valid_json_with_the_mandatory_members(record in any_record(), mode in prop_oneof![Just(Mode::Spec), Just(Mode::Observed)]) {
+    fn every_record_is_valid_json_with_the_mandatory_members(
+        record in any_record(),
+        mode in prop_oneof![Just(Mode::Spec), Just(Mode::Observed)],
+    ) {
         let mut record = record;
         // What has these is taken for a record from Office, which goes out as it came.
         record.extra.retain(|name, _| name != "OfficeOperation" && name != "Raw");
         for (id, bytes) in written(&record, &options(mode)) {
             let value: Value = serde_json::from_slice(&bytes).unwrap();
-            for name in ["Id", "RecordType", "CreationTime", "Operation", "OrganizationId", "UserType", "UserKey", "Workload", "UserId", "Version"] {
+            for name in [
+                "Id", "RecordType", "CreationTime", "Operation", "OrganizationId", "UserType", "UserKey", "Workload",
+                "UserId", "Version",
+            ] {
                 prop_assert!(value.get(name).is_some(), "{} in {}", name, value);
             }
             prop_assert_eq!(value["Id"].as_str().unwrap(), id.to_string());

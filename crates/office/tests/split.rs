@@ -179,7 +179,8 @@ fn members_with_names_that_parts_use_come_back() {
 fn a_hundred_thousand_members_are_no_trouble() {
     let members: String = (0..100_000).map(|number| format!(",\"m{number}\":{number}")).collect();
     let json = format!(
-        r#"{{"Id":"{}","RecordType":21,"Version":1,"Workload":"CRM","CreationTime":"2026-03-03T09:00:00Z","Operation":"Update","Extra":{{{}}}}}"#,
+        r#"{{"Id":"{}","RecordType":21,"Version":1,"Workload":"CRM","Operation":"Update",
+            "CreationTime":"2026-03-03T09:00:00Z","Extra":{{{}}}}}"#,
         Uuid::max(),
         &members[1..]
     );
@@ -286,7 +287,11 @@ proptest! {
     }
 
     #[test]
-    fn every_record_is_put_together_as_it_was_under_a_limit_of_its_values(record in any_record(), limit in MIN_LIMIT..65_536, field in 1024_usize..8192) {
+    fn every_record_is_put_together_as_it_was_under_a_limit_of_its_values(
+        record in any_record(),
+        limit in MIN_LIMIT..65_536,
+        field in 1024_usize..8192,
+    ) {
         assert_is_divided_well(&record, &Limits { record: limit, field });
     }
 
@@ -305,8 +310,12 @@ proptest! {
     }
 
     #[test]
-    fn no_records_make_putting_together_panic(records in prop::collection::vec(any_record(), 0..3), cut in any::<usize>()) {
-        let mut parts: Vec<_> = records.iter().flat_map(|record| split(record, &limits(MIN_LIMIT), &plain).unwrap().unwrap_or_default()).collect();
+    fn no_parts_make_putting_together_panic(
+        records in prop::collection::vec(any_record(), 0..3),
+        cut in any::<usize>(),
+    ) {
+        let divide = |record| split(record, &limits(MIN_LIMIT), &plain).unwrap().unwrap_or_default();
+        let mut parts: Vec<_> = records.iter().flat_map(divide).collect();
         if !parts.is_empty() {
             parts.swap_remove(cut % parts.len());
         }

@@ -52,8 +52,8 @@ pub enum ReassembleError {
     },
 }
 
-/// Puts together the parts that [`split`] made of a record, in whatever order they are; one that is there more than once
-/// counts once.
+/// Puts together the parts that [`split`] made of a record, in whatever order they are; one that is there more than
+/// once counts once.
 ///
 /// # Errors
 /// When they are not all the parts of one division of one record.

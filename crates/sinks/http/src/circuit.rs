@@ -165,3 +165,69 @@ impl Drop for Permit<'_> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use actlog_core::{Metrics, SystemClock};
+
+    use super::*;
+
+    fn circuit() -> Circuit {
+        let open = Metrics::default().gauge("actlog_test_open", "Open", &[]);
+        Circuit::new(Arc::new(SystemClock), Health::default(), open)
+    }
+
+    /// Whether a request may be sent within so many seconds.
+    async fn permitted(circuit: &Circuit, seconds: u64) -> Option<Permit<'_>> {
+        tokio::time::timeout(Duration::from_secs(seconds), circuit.permit()).await.ok()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn one_request_finds_out_and_all_others_wait_for_what_it_finds() {
+        let circuit = circuit();
+        let (first, second) = (circuit.permit().await, circuit.permit().await);
+        first.failed("down", None);
+        assert!(circuit.is_open() && circuit.open.get() == 1);
+        // It was sent before the trouble began, and neither lengthens it nor counts as another try.
+        second.failed("down too", Some(Duration::from_secs(1000)));
+        let probe = permitted(&circuit, 1).await.unwrap();
+        assert!(permitted(&circuit, 1000).await.is_none());
+        let Status::Degraded { reason } = circuit.health.get() else { panic!("{:?}", circuit.health.get()) };
+        assert!(
+            reason.starts_with("circuit half open since ") && reason.contains("(1 try; trying now): down"),
+            "{reason}"
+        );
+        probe.succeeded();
+        assert!(!circuit.is_open() && circuit.health.get() == Status::Ok && circuit.open.get() == 0);
+        let permits = (permitted(&circuit, 0).await, permitted(&circuit, 0).await);
+        assert!(permits.0.is_some() && permits.1.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_request_that_is_given_up_while_it_finds_out_leaves_that_to_the_next() {
+        let circuit = circuit();
+        circuit.permit().await.failed("down", Some(Duration::from_secs(60)));
+        assert!(permitted(&circuit, 59).await.is_none());
+        drop(permitted(&circuit, 2).await.unwrap());
+        let probe = permitted(&circuit, 0).await.unwrap();
+        // Asked for nothing, it waits as long as its own back-off says; that has grown.
+        probe.failed("down", None);
+        assert!(permitted(&circuit, 2).await.is_some());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_is_left_waiting_when_the_receiver_is_back() {
+        let circuit = Arc::new(circuit());
+        circuit.permit().await.failed("down", None);
+        let waiting: Vec<_> = (0..10)
+            .map(|_| {
+                let circuit = Arc::clone(&circuit);
+                tokio::spawn(async move { circuit.permit().await.succeeded() })
+            })
+            .collect();
+        for waiting in waiting {
+            waiting.await.unwrap();
+        }
+        assert!(!circuit.is_open());
+    }
+}

@@ -55,7 +55,7 @@ pub struct HttpConfig {
     #[serde(default)]
     pub concurrency: Option<u16>,
     /// Largest record that is sent, in bytes of the shape that is sent; larger ones are divided into parts. At least
-    /// 2 KiB. Left out: 64000 bytes for `azure-logs`, 1000000 for `splunk-hec`, else no limit.
+    /// 2 KiB. Left out: 64000 bytes for `azure-logs`, 900000 for `splunk-hec`, else no limit.
     #[serde(default)]
     pub max_record_bytes: Option<Size>,
     /// Longest text in a record, in bytes; records with longer ones are divided into parts. At least 1 KiB. Left out:

@@ -20,8 +20,8 @@
 //! - With `concurrency = 1`, and a format whose receiver takes or refuses a request as a whole (all but
 //!   `elasticsearch`), records arrive in the journal's order.
 //! - Records may arrive more than once, and carry their Id as a key wherever the format has a place for one.
-//! - Memory: what was pulled last, and as many batches as may be on their way, each once as it is gathered and once as
-//!   it is sent.
+//! - Memory: what was pulled last, and as many batches as may be on their way and one more. Of each, the stored records,
+//!   those as the receiver wants them, and the request's body.
 //! - `json` and `ndjson` send the stored bytes; they are decoded only where a limit asks for it.
 //! - What is configured as a secret appears in no error, log, metric or dead letter, not even where a receiver echoes it.
 //!

@@ -1,9 +1,10 @@
 //! The sink against receivers that are built on others' libraries: the messages of OpenTelemetry, the SDK of
-//! CloudEvents.
+//! CloudEvents. And the stand-in for Azure against Microsoft's own client, so that both speak of the same interface.
 
 #![allow(clippy::unwrap_used, reason = "what fails here fails the test")]
 
 mod bench;
+mod receivers;
 
 use std::io::{BufRead, BufReader};
 use std::process::{Child, Command, Stdio};
@@ -14,6 +15,7 @@ use actlog_core::Status;
 use actlog_testkit::fixtures::workspace;
 use actlog_testkit::peers;
 use bench::Bench;
+use receivers::azure;
 
 /// What it takes to start Python, and more.
 const DEADLINE: Duration = Duration::from_secs(60);
@@ -77,4 +79,25 @@ async fn a_consumer_on_the_sdk_of_cloudevents_gets_every_record() {
         let config = format!("format = \"cloudevents\"\ncloudevents.handshake = true\nbody = \"{body}\"\n");
         everything_arrives("receiver_cloudevents.py", &config).await;
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_microsofts_own_client_sends_is_what_the_stand_in_for_azure_takes() {
+    let Some(python) = peers::python() else { return };
+    let stand_in = receivers::Receiver::start(azure::Azure::new()).await;
+    let id = uuid::Uuid::new_v4();
+    let row = format!(r#"{{"TimeGenerated":"2026-03-02T07:00:00Z","SourceRecordId":"{id}"}}"#);
+    let upload = |rule: &str, row: &str| {
+        let script = workspace().join("tests/peers/azure_upload.py");
+        let arguments = [&stand_in.url(), azure::TENANT, azure::CLIENT, azure::SECRET, rule, azure::STREAM, row];
+        let output = Command::new(&python).arg(script).args(arguments).output().unwrap();
+        (output.status.success(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    let (taken, said) = upload(azure::RULE, &row);
+    assert!(taken, "{said}");
+    assert_eq!(stand_in.ids(), [id]);
+    assert_eq!(stand_in.seen().last().unwrap().headers["content-encoding"], "gzip");
+    stand_in.check();
+    let (taken, said) = upload("dcr-another", &row);
+    assert!(!taken && said.contains("Data collection rule or stream not found"), "{said}");
 }

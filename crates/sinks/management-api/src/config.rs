@@ -21,6 +21,8 @@ use uuid::Uuid;
 pub(crate) const MAXIMUM_BODY: Size = Size(16 << 10);
 /// Largest blob. Collectors that take no more than 1 MiB lose the rest of a listing without a word.
 const MAXIMUM_BLOB: Size = Size(512 << 10);
+/// Longest `public_url`: it is in each entry of a page.
+const LONGEST_URL: usize = 1024;
 const DAY: Duration = Duration::from_secs(86_400);
 
 /// `[sinks.NAME]` with `type = "management-api"`.
@@ -223,6 +225,9 @@ impl Config {
         let wrong = |problem: String| ConfigError::new("public_url", problem);
         let url = Url::parse(text).map_err(|error| wrong(format!("not a URL: {error}")))?;
         let is_base = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
+        if text.len() > LONGEST_URL {
+            return Err(wrong(format!("is longer than {LONGEST_URL} characters")));
+        }
         if !matches!(url.scheme(), "https" | "http") || url.host().is_none() || !is_base || url.password().is_some() {
             return Err(wrong("must be like https://feed.example.com".to_owned()));
         }

@@ -23,7 +23,8 @@
 //! | `plugin` | how the sink is made |
 //!
 //! Invariants:
-//! - Who has no valid token gets nothing of any tenant, and nothing of a request's body is read before that is known.
+//! - Who has no valid token gets nothing of any tenant. On the feed nothing of a body is read before that is known;
+//!   nowhere is more than 16 KiB.
 //! - A client sees the tenant that its token is of, and no other.
 //! - `contentCreated` grows strictly within a tenant's content type, and a blob is listed from that instant on.
 //! - A blob that was listed can be fetched, unchanged, until its `contentExpiration`: across restarts and crashes.

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use actlog_testkit::http::Response;
 use actlog_testkit::process::wait_until;
+use actlog_testkit::storage::Fault;
 use logged::Log;
 use receiver::{Answer, Authority, Receiver, Seen};
 use serde_json::{Value, json};
@@ -276,6 +277,33 @@ async fn an_expired_webhook_and_a_removed_clients_are_told_nothing_until_they_ar
     service.publish_blobs("Audit.General", 1).await;
     let all: Vec<String> = told(&mut receiver, 2).await.iter().flat_map(Seen::contents).collect();
     assert_eq!(all, listed(&service.client().await).await[1..]);
+}
+
+#[tokio::test]
+async fn what_can_not_be_stored_is_not_answered_with_success_and_changes_nothing() {
+    let authority = Authority::new();
+    let mut service = service_with(&authority).await;
+    let client = service.client().await;
+    service.disk().fail_from(service.disk().steps(), Fault::Enospc);
+    let answer = client.post(START, "").await;
+    assert_eq!(error(&answer), (500, "AF50000".into()));
+    assert_eq!(client.get("subscriptions/list").await.text(), "[]");
+    service.disk().clear_faults();
+    client.subscribe("Audit.General").await;
+    service.disk().fail_from(service.disk().steps(), Fault::Enospc);
+    assert_eq!(error(&client.post(STOP, "").await), (500, "AF50000".into()));
+    service.disk().clear_faults();
+    let before = client.get("subscriptions/list").await.text();
+    assert!(before.contains("Audit.General"), "{before}");
+    // What was answered is there after a restart; a damaged file costs the one subscription.
+    client.subscribe("Audit.Exchange").await;
+    let file = format!("sinks/office/subscriptions/{TENANT}.{CLIENT}.Audit.Exchange.json");
+    service.stop().await;
+    service.disk().put(&service.folder().join(file), b"{");
+    service.run().await;
+    let client = service.client().await;
+    assert_eq!(client.get("subscriptions/list").await.text(), before);
+    client.subscribe("Audit.Exchange").await;
 }
 
 /// Keeps the stopped time from moving by itself while sockets are waited for.

@@ -6,13 +6,18 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use actlog_core::{ConfigError, Span};
+use futures_util::FutureExt;
 use rustls_pki_types::ServerName;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
 
 use crate::config::{Confirm, SyslogConfig, Transport};
+
+/// Between two looks at a connection whose ends have crossed on the way, which happens rarely.
+const LOOK_AGAIN: Duration = Duration::from_millis(2);
 
 /// Why a connection did not do what it was for. Everything that went over it counts as not delivered.
 #[derive(Debug, thiserror::Error)]
@@ -89,8 +94,21 @@ async fn within<T>(
 }
 
 /// TCP, or TLS over it.
-trait Stream: AsyncRead + AsyncWrite + Unpin + Send {}
-impl<S: AsyncRead + AsyncWrite + Unpin + Send> Stream for S {}
+trait Stream: AsyncRead + AsyncWrite + Unpin + Send + Sync {
+    fn tcp(&self) -> &TcpStream;
+}
+
+impl Stream for TcpStream {
+    fn tcp(&self) -> &TcpStream {
+        self
+    }
+}
+
+impl Stream for TlsStream<TcpStream> {
+    fn tcp(&self) -> &TcpStream {
+        self.get_ref().0
+    }
+}
 
 /// An open connection.
 pub(crate) struct Connection {
@@ -128,10 +146,16 @@ impl Connection {
     pub(crate) async fn confirm(mut self) -> Result<(), ConnectionError> {
         let (address, limit) = (Arc::clone(&self.address), self.timeout);
         let confirm = async {
-            let shut = self.stream.shutdown().await;
-            shut.map_err(|error| ConnectionError::Broken { address: Arc::clone(&address), error })?;
+            // An end that comes before ours says nothing about what was sent last.
+            if let Some(error) = self.closed_early().now_or_never() {
+                return Err(error);
+            }
+            self.stream.shutdown().await.map_err(|error| self.broken(error))?;
             match self.confirm {
-                Confirm::Close => self.end().await,
+                Confirm::Close => {
+                    self.end().await?;
+                    self.settled().await
+                }
                 Confirm::None => Ok(()),
             }
         };
@@ -148,8 +172,80 @@ impl Connection {
                 Ok(_) => {}
                 // The end of a TLS connection without TLS's own farewell, which rsyslog leaves out.
                 Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => return Ok(()),
-                Err(error) => return Err(ConnectionError::Broken { address: Arc::clone(&self.address), error }),
+                Err(error) => return Err(self.broken(error)),
             }
         }
+    }
+
+    /// After both ends: waits until the receiver's operating system has taken in all that was sent, or has refused it,
+    /// because the receiver had closed before that came. Until then the two ends may have crossed on the way. The socket
+    /// has a peer for as long as that is open.
+    async fn settled(&self) -> Result<(), ConnectionError> {
+        let tcp = self.stream.tcp();
+        while tcp.peer_addr().is_ok() {
+            sleep(LOOK_AGAIN).await;
+        }
+        match tcp.take_error() {
+            Ok(None) => Ok(()),
+            Ok(Some(error)) | Err(error) => Err(self.broken(error)),
+        }
+    }
+
+    fn broken(&self, error: io::Error) -> ConnectionError {
+        ConnectionError::Broken { address: Arc::clone(&self.address), error }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    /// The two ends of a connection over the loopback interface. The receiver's takes in little.
+    async fn connected() -> (Connection, TcpStream) {
+        let socket = TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(4096).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        let listener: TcpListener = socket.listen(1).unwrap();
+        let address = Arc::from(listener.local_addr().unwrap().to_string());
+        let timeout = Duration::from_secs(20);
+        let connector = Connector { address, tls: None, timeout, confirm: Confirm::Close };
+        let (connection, accepted) = tokio::join!(connector.connect(), listener.accept());
+        (connection.unwrap(), accepted.unwrap().0)
+    }
+
+    #[tokio::test]
+    async fn an_end_that_came_before_ours_confirms_nothing() {
+        let (connection, mut receiver) = connected().await;
+        receiver.shutdown().await.unwrap();
+        connection.stream.tcp().readable().await.unwrap();
+        let error = connection.confirm().await.unwrap_err();
+        assert!(matches!(error, ConnectionError::ClosedEarly { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_end_that_crossed_what_was_sent_confirms_nothing() {
+        let (mut connection, mut receiver) = connected().await;
+        receiver.shutdown().await.unwrap();
+        connection.stream.tcp().readable().await.unwrap();
+        // More than the receiver's buffer holds, and no more than ours.
+        while connection.stream.tcp().try_write(&[b'x'; 4096]).is_ok() {}
+        connection.stream.shutdown().await.unwrap();
+        connection.end().await.unwrap();
+        let (settled, ()) = tokio::join!(connection.settled(), async { drop(receiver) });
+        let error = settled.unwrap_err();
+        assert!(matches!(error, ConnectionError::Broken { .. }), "{error}");
+    }
+
+    #[tokio::test]
+    async fn an_end_in_answer_to_ours_confirms() {
+        let (connection, mut receiver) = connected().await;
+        let read = async {
+            while receiver.read(&mut [0; 64]).await.unwrap() > 0 {}
+            drop(receiver);
+        };
+        let (confirmed, ()) = tokio::join!(connection.confirm(), read);
+        confirmed.unwrap();
     }
 }

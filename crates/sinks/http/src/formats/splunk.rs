@@ -75,6 +75,10 @@ impl Splunk {
             let asked = link.send(Method::POST, &self.ack_url, Some(&question), &channel);
             match timeout_at(deadline, asked).await.map(|asked| asked.map(|answer| acknowledged(&answer, ack))) {
                 Ok(Ok(Acknowledged::Yes)) => return Verdict::Delivered,
+                Ok(Ok(Acknowledged::SwitchedOff)) if self.ack == Ack::Required => {
+                    return Verdict::retry("the token's acknowledgement was switched off before it came");
+                }
+                Ok(Ok(Acknowledged::SwitchedOff)) => return Verdict::Delivered,
                 Ok(Ok(Acknowledged::Never(verdict)) | Err(verdict @ Verdict::Fatal(_))) => return verdict,
                 // The receiver is asked again while there is time: what was sent may well be safe.
                 Ok(Ok(Acknowledged::NotYet) | Err(_)) => {}
@@ -193,6 +197,8 @@ fn taken(answer: &Answer, count: usize) -> Taken {
 enum Acknowledged {
     Yes,
     NotYet,
+    /// The token has no acknowledgement any more: the events were taken, and nothing else can be found out.
+    SwitchedOff,
     Never(Verdict),
 }
 
@@ -212,8 +218,7 @@ fn acknowledged(answer: &Answer, ack: u64) -> Acknowledged {
                 Acknowledged::NotYet
             }
         }
-        // Acknowledgement was switched off meanwhile. The events were taken, and nothing more can be found out.
-        Some(Answers { code: Some(14), .. }) => Acknowledged::Yes,
+        Some(Answers { code: Some(14), .. }) => Acknowledged::SwitchedOff,
         _ => match standard(answer) {
             Verdict::Retry { .. } => Acknowledged::NotYet,
             _ if answer.status == StatusCode::NOT_FOUND => Acknowledged::Never(Verdict::Fatal(

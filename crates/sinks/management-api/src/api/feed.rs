@@ -131,7 +131,7 @@ impl Exchange<'_> {
         let listing = self.api.store.list(self.caller.tenant, content_type, from, to, after, limit);
         let page = listing.await.map_err(|error| failed(&error))?;
         let entries: Vec<_> = page.contents.iter().map(|content| entry_of(&root, content)).collect();
-        Ok(self.page("content", content_type, Window { from, to }, &entries, page.next))
+        self.page("content", content_type, Window { from, to }, &entries, page.next)
     }
 
     /// A page of attempts to notify the client.
@@ -157,7 +157,7 @@ impl Exchange<'_> {
                 notification_status: attempt.status,
             })
             .collect();
-        Ok(self.page("notifications", content_type, Window { from, to }, &entries, page.next))
+        self.page("notifications", content_type, Window { from, to }, &entries, page.next)
     }
 
     /// What both listings need: an enabled subscription of a content type, and a window.
@@ -176,9 +176,9 @@ impl Exchange<'_> {
         window: Window,
         entries: &[T],
         next: Option<impl Display>,
-    ) -> Response {
+    ) -> Result<Response, FeedError> {
         let mut response = json(StatusCode::OK, &entries);
-        let next = next.and_then(|next| {
+        if let Some(next) = next {
             let uri = format!(
                 "{}/subscriptions/{operation}?contentType={}&startTime={}&endTime={}&nextPage={next}",
                 self.root(),
@@ -186,12 +186,10 @@ impl Exchange<'_> {
                 parameter(window.from),
                 parameter(window.to),
             );
-            HeaderValue::try_from(uri).ok()
-        });
-        if let Some(next) = next {
-            response.headers_mut().insert("NextPageUri", next);
+            let uri = HeaderValue::try_from(uri).map_err(|error| failed(&error))?;
+            response.headers_mut().insert("NextPageUri", uri);
         }
-        response
+        Ok(response)
     }
 
     /// What all URLs of the tenant's feed begin with.

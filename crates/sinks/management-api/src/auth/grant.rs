@@ -105,7 +105,9 @@ impl Auth {
         if client.is_some_and(|client| self.0.is_known(client, &tried)) {
             return Ok(());
         }
-        let refuse_guesser = || self.0.guesses.wait(id, from).map_or(Ok(()), |wait| Err(Refusal::busy(wait)));
+        // Whoever tries one unknown id after the other guesses as well.
+        let guessed = client.map_or(Uuid::nil(), |client| client.client);
+        let refuse_guesser = || self.0.guesses.wait(guessed, from).map_or(Ok(()), |wait| Err(Refusal::busy(wait)));
         refuse_guesser()?;
         let turn = tokio::time::timeout(HASHING_PATIENCE, Arc::clone(&self.0.hashing).acquire_owned());
         let Ok(Ok(turn)) = turn.await else { return Err(Refusal::busy(HASHING_PATIENCE)) };
@@ -113,7 +115,6 @@ impl Auth {
         refuse_guesser()?;
         let (inner, owned) = (Arc::clone(&self.0), client.cloned());
         let compared = tokio::task::spawn_blocking(move || {
-            let _turn = turn;
             let found = match &owned {
                 Some(client) => find_secret(client, &tried, |stored, secret| stored.hash.matches(secret)),
                 None => {
@@ -124,24 +125,27 @@ impl Auth {
                     None
                 }
             };
-            let (client, (stored, secret)) = (owned.as_ref()?, found?);
-            let is_valid = is_current(stored.expires, inner.clock.now());
-            if is_valid {
-                inner.remember(client, stored, secret);
-            }
-            Some(is_valid)
+            let is_valid = owned.as_ref().zip(found).map(|(client, (stored, secret))| {
+                let is_valid = is_current(stored.expires, inner.clock.now());
+                if is_valid {
+                    inner.remember(client, stored, secret);
+                }
+                is_valid
+            });
+            (turn, is_valid)
         });
-        match (compared.await, client) {
-            (Ok(Some(true)), _) => {
-                self.0.guesses.forget(id, from);
+        // The turn is given up when it is noted what came of it.
+        let Ok((_turn, is_valid)) = compared.await else { return Err(Refusal::internal()) };
+        match (is_valid, client) {
+            (Some(true), _) => {
+                self.0.guesses.forget(guessed, from);
                 Ok(())
             }
-            (Ok(Some(false)), _) => Err(Refusal::expired_secret(id)),
-            (Ok(None), known) => {
-                self.0.guesses.note(id, from);
+            (Some(false), _) => Err(Refusal::expired_secret(id)),
+            (None, known) => {
+                self.0.guesses.note(guessed, from);
                 Err(known.map_or_else(|| Refusal::unknown_client(&id.to_string()), |_| Refusal::wrong_secret(id)))
             }
-            (Err(_), _) => Err(Refusal::internal()),
         }
     }
 }

@@ -18,7 +18,7 @@ const MEMORY: Duration = Duration::from_secs(15 * 60);
 /// Pairs of a client and an address that are remembered.
 const MAXIMUM: usize = 10_000;
 
-/// Wrong secrets by client and address, so that nobody can lock a client out from elsewhere.
+/// Wrong secrets by client and address, so that nobody can lock a client out from elsewhere. Unknown clients count as one.
 #[derive(Debug, Default)]
 pub(crate) struct Guesses(Mutex<HashMap<(Uuid, IpAddr), Guess>>);
 

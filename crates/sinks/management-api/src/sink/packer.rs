@@ -14,6 +14,8 @@ use crate::store::{Coverage, NewBlob, Partition, Round};
 const ROUND_BYTES: usize = 8 << 20;
 /// Blobs that make a round: so many tenants and organisations can be in one.
 const ROUND_BLOBS: usize = 1024;
+/// Organisations without a tenant whose names are kept in memory.
+const NAMES: usize = 1000;
 /// How hard zstd tries: content is packed once, while records wait.
 const LEVEL: i32 = 1;
 
@@ -110,12 +112,16 @@ impl Packer {
         Ok(packed)
     }
 
-    /// Takes the records of a blob that no tenant claimed when it was written: every record is looked at again.
+    /// Takes the records of a blob that no tenant claimed when it was written: each is looked at again.
     ///
     /// # Errors
-    /// `InvalidData` when the blob is no array of records.
-    pub(super) fn take_unclaimed(&mut self, organization: Uuid, created: i64, blob: &[u8]) -> std::io::Result<()> {
-        let records: Vec<&RawValue> = serde_json::from_slice(blob)?;
+    /// When they can't be compressed.
+    pub(super) fn take_unclaimed(
+        &mut self,
+        organization: Uuid,
+        created: i64,
+        records: &[&RawValue],
+    ) -> std::io::Result<()> {
         for record in records {
             let bytes = record.get().as_bytes();
             if let Err(reason) = self.add(bytes)? {
@@ -127,17 +133,21 @@ impl Packer {
         Ok(())
     }
 
-    /// Whether a blob's records would now be in a tenant's feed; looks at the first one, since all are of one origin.
+    /// Whether a record that no tenant claimed when it came would be in a tenant's feed now.
     ///
     /// # Errors
-    /// `InvalidData` when the blob is no array of records.
-    pub(super) fn is_claimed(&mut self, organization: Uuid, blob: &[u8]) -> std::io::Result<bool> {
-        let records: Vec<&RawValue> = serde_json::from_slice(blob)?;
-        let Some(first) = records.first() else { return Ok(false) };
-        let record = AuditRecord::decode(first.get().as_bytes())?;
+    /// When it is no record.
+    pub(super) fn is_claimed(&mut self, organization: Uuid, record: &RawValue) -> serde_json::Result<bool> {
+        let record = AuditRecord::decode(record.get().as_bytes())?;
         let origin = Origin::of(&record);
-        self.names.entry(organization).or_insert_with(|| origin.name());
+        self.note_name(organization, &origin);
         Ok(self.claims.tenant(&origin).is_some())
+    }
+
+    fn note_name(&mut self, organization: Uuid, origin: &Origin<'_>) {
+        if self.names.len() < NAMES && !self.names.contains_key(&organization) {
+            self.names.insert(organization, origin.name());
+        }
     }
 
     /// Adds a record to the blob it belongs in; the inner error is why it can't be served.
@@ -149,7 +159,7 @@ impl Packer {
         let origin = Origin::of(&record);
         let Some(options) = self.claims.tenant(&origin).and_then(|tenant| self.options.get(&tenant)).copied() else {
             let key = origin.key();
-            self.names.entry(key).or_insert_with(|| origin.name());
+            self.note_name(key, &origin);
             self.push(Partition::Unclaimed(key), bytes, 1)?;
             return Ok(Ok(()));
         };

@@ -7,6 +7,7 @@ use std::time::Duration;
 use actlog_core::{BuildContext, Entry, EntryKind, Health, Metrics, SinkContext, SinkError, Status};
 use actlog_office::output::OutputOptions;
 use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -251,10 +252,11 @@ impl Pump {
             {
                 after = Some(created);
                 let work = move |works: &mut Works| works.claim(organization, created, &blob, is_claimed);
-                match self.with_works(work).await? {
-                    Ok(true) => is_claimed = true,
-                    Ok(false) => break,
-                    Err(error) => {
+                let looked = self.with_works(work).await?;
+                match looked.map_err(|error| SinkError::Other(format!("packing: {error}")))? {
+                    Looked::Taken => is_claimed = true,
+                    Looked::Nobodys => break,
+                    Looked::Unreadable(error) => {
                         tracing::error!(%organization, "records of an organisation can't be looked at: {error}");
                         self.damage = Some(format!("content that no tenant claimed can't be read: {error}"));
                     }
@@ -352,15 +354,35 @@ impl Works {
         Ok(!is_empty)
     }
 
-    /// Takes up a blob, if a tenant claims it now.
-    fn claim(&mut self, organization: Uuid, created: i64, blob: &BlobRead, is_claimed: bool) -> io::Result<bool> {
-        let content = blob.read()?;
-        if !is_claimed && !self.packer.is_claimed(organization, &content)? {
-            return Ok(false);
+    /// Takes up a blob, if a tenant claims it now; all its records are of one origin.
+    fn claim(&mut self, organization: Uuid, created: i64, blob: &BlobRead, is_claimed: bool) -> io::Result<Looked> {
+        let content = match blob.read() {
+            Ok(content) => content,
+            Err(error) => return Ok(Looked::Unreadable(error)),
+        };
+        let records: Vec<&RawValue> = match serde_json::from_slice(&content) {
+            Ok(records) => records,
+            Err(error) => return Ok(Looked::Unreadable(error.into())),
+        };
+        let first = records.first().filter(|_| !is_claimed);
+        match first.map_or(Ok(true), |first| self.packer.is_claimed(organization, first)) {
+            Ok(true) => {}
+            Ok(false) => return Ok(Looked::Nobodys),
+            Err(error) => return Ok(Looked::Unreadable(error.into())),
         }
-        self.packer.take_unclaimed(organization, created, &content)?;
-        Ok(true)
+        self.packer.take_unclaimed(organization, created, &records)?;
+        Ok(Looked::Taken)
     }
+}
+
+/// What was found of a blob that no tenant claimed when it was written.
+enum Looked {
+    /// A tenant claims it: its records are in the round.
+    Taken,
+    /// No tenant claims it still.
+    Nobodys,
+    /// It is left as it is.
+    Unreadable(io::Error),
 }
 
 /// Waits a while, or for the shutdown.

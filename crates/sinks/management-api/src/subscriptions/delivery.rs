@@ -5,7 +5,7 @@
 //! position moves with success only, so that nothing is left out in between.
 
 use std::borrow::Cow;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use actlog_core::Timestamp;
@@ -24,8 +24,8 @@ use crate::store::ContentInfo;
 const BATCH: usize = 100;
 const FIRST_WAIT: Duration = Duration::from_secs(60);
 const LONGEST_WAIT: Duration = Duration::from_secs(3600);
-/// How long a change that could not be stored is left alone.
-const STORAGE_WAIT: Duration = Duration::from_secs(10);
+/// How long nothing is done for a webhook after a failure of our own.
+const TROUBLE_WAIT: Duration = Duration::from_secs(10);
 
 impl Subscriptions {
     /// Notifies webhooks until the shutdown. A notification that is under way then is given up; it is sent again at the
@@ -36,24 +36,25 @@ impl Subscriptions {
         let mut running = HashMap::new();
         loop {
             changed.borrow_and_update();
-            for key in self.with_webhook() {
-                if !running.values().any(|other| *other == key) {
-                    running.insert(tasks.spawn(self.clone().serve(key)).id(), key);
-                }
+            let served: HashSet<Key> = running.values().copied().collect();
+            for key in self.with_webhook().into_iter().filter(|key| !served.contains(key)) {
+                running.insert(tasks.spawn(self.clone().serve(key)).id(), key);
             }
             tokio::select! {
                 () = shutdown.cancelled() => break,
                 // The sender is ours.
                 _ = changed.changed() => {}
                 Some(ended) = tasks.join_next_with_id() => {
-                    let id = match ended {
-                        Ok((id, ())) => id,
+                    match ended {
+                        Ok((id, ())) => drop(running.remove(&id)),
                         Err(error) => {
                             tracing::error!(%error, "the notification of a webhook has ended; it begins anew");
-                            error.id()
+                            if let Some(key) = running.remove(&error.id()) {
+                                // Stands in for it, so that it isn't at once.
+                                running.insert(tasks.spawn(tokio::time::sleep(TROUBLE_WAIT)).id(), key);
+                            }
                         }
-                    };
-                    running.remove(&id);
+                    }
                 }
             }
         }
@@ -72,7 +73,9 @@ impl Subscriptions {
             // Who was removed is told nothing, and may come back.
             let limit = if self.0.auth.is_registered(key.tenant, key.client) { BATCH } else { 0 };
             let Ok(page) = self.0.store.list(key.tenant, key.content_type, from, end, None, limit).await else {
-                return;
+                // The sink is about to begin anew.
+                tokio::time::sleep(TROUBLE_WAIT).await;
+                continue;
             };
             let (Some(first), Some(last)) = (page.contents.first(), page.contents.last()) else {
                 let ended = tokio::select! {
@@ -98,7 +101,8 @@ impl Subscriptions {
                 .await;
             let (tenant, client, content_type) = (key.tenant, key.client, key.content_type.as_str());
             match (noted, outcome) {
-                (Err(_), _) => tokio::time::sleep(STORAGE_WAIT).await,
+                // What was not stored is sent again.
+                (Err(_), _) => tokio::time::sleep(TROUBLE_WAIT).await,
                 (Ok(None), _) | (Ok(Some(_)), Ok(())) => {}
                 (Ok(Some(failures)), Err(error)) => {
                     tracing::warn!(%tenant, %client, content_type, failures, %error, "a webhook was not notified");
@@ -126,7 +130,7 @@ impl Subscriptions {
     }
 
     fn enabled_webhook(&self, key: &Key) -> Option<Webhook> {
-        let webhook = self.get(key)?.webhook?;
+        let webhook = self.0.subscriptions().get(key)?.webhook.clone()?;
         (webhook.status(self.0.clock.now()) == WebhookStatus::Enabled).then_some(webhook)
     }
 

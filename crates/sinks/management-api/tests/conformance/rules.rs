@@ -179,7 +179,7 @@ async fn rule_7_who_always_asks_from_where_he_ended_misses_nothing_while_content
             let created = entry["contentCreated"].as_str().unwrap().to_owned();
             // The entry of the bookmark itself is listed again; everything else is newer.
             assert!(created >= reached, "{created} was published after {reached} was listed");
-            if created > reached || seen.is_empty() {
+            if created > reached {
                 for record in client.fetch(&entry).await {
                     assert!(seen.insert(record["Id"].as_str().unwrap().to_owned()), "{record} is there twice");
                 }

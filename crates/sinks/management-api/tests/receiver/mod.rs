@@ -172,7 +172,7 @@ async fn converse(
         seen.body = serde_json::from_slice(&body).unwrap();
         let answer = answer.lock().unwrap().clone();
         let _ = requests.send(seen);
-        let endless = match answer {
+        match answer {
             Answer::Status(status) => {
                 let text = format!("HTTP/1.1 {status} Status\r\ncontent-length: 2\r\n\r\nok");
                 stream.write_all(text.as_bytes()).await.ok()?;
@@ -183,18 +183,17 @@ async fn converse(
                 stream.write_all(text.as_bytes()).await.ok()?;
                 continue;
             }
-            Answer::Nothing => 0,
-            Answer::Endless(size) => size,
-        };
-        if endless > 0 {
-            stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await.ok()?;
-        }
-        while endless > 0 {
-            stream.write_all(&vec![b'x'; endless]).await.ok()?;
-            stream.flush().await.ok()?;
-            // Byte by byte is slow; much at once is as fast as it goes.
-            if endless == 1 {
-                tokio::time::sleep(Duration::from_millis(50)).await;
+            Answer::Nothing => {}
+            Answer::Endless(size) => {
+                stream.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\n").await.ok()?;
+                loop {
+                    stream.write_all(&vec![b'x'; size]).await.ok()?;
+                    stream.flush().await.ok()?;
+                    // Byte by byte is slow; much at once is as fast as it goes.
+                    if size == 1 {
+                        tokio::time::sleep(Duration::from_millis(50)).await;
+                    }
+                }
             }
         }
         // Until the client goes away.

@@ -154,6 +154,11 @@ impl Service {
         self.folder.path()
     }
 
+    /// The file system of its data folder.
+    pub(crate) fn disk(&self) -> &FaultStorage {
+        &self.storage
+    }
+
     /// What is in a file of its data folder.
     pub(crate) fn stored(&self, file: &str) -> Vec<u8> {
         self.storage.read(&self.folder.path().join(file), 1 << 20).unwrap()
