@@ -20,8 +20,8 @@ use std::path::PathBuf;
 use std::str::FromStr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
-use actlog_core::{BuildContext, BuildError, Clock, Storage, Timestamp};
-use actlog_http::client::Client;
+use actlog_core::{BuildContext, BuildError, Clock, Size, Storage, Timestamp};
+use actlog_http::client::{Client, ClientConfig};
 use actlog_office::ContentType;
 use serde::Serialize;
 use tokio::sync::watch;
@@ -37,6 +37,9 @@ use webhook::Wanted;
 
 /// Bytes of a subscription's file, at most. With all its attempts it has some 150,000.
 const MAXIMUM_FILE: u64 = 1 << 20;
+
+/// Largest answer of a webhook that is taken, whatever the configuration allows: only its status is looked at.
+const LARGEST_ANSWER: Size = Size(64 << 10);
 
 /// A subscription as the interface shows it.
 #[derive(Clone, Debug, Serialize)]
@@ -156,7 +159,9 @@ impl Subscriptions {
     pub(crate) fn open(cx: &BuildContext, config: &Config, store: Store, auth: Auth) -> Result<Self, BuildError> {
         let folder = cx.data_dir.join("sinks").join(&*cx.name).join("subscriptions");
         let failed = |error| BuildError::File { path: folder.display().to_string(), error };
-        let client = Client::new(&config.webhooks, &cx.config_dir).map_err(|error| error.within("webhooks"))?;
+        let max_response = config.webhooks.max_response.min(LARGEST_ANSWER);
+        let calls = ClientConfig { max_response, ..config.webhooks.clone() };
+        let client = Client::new(&calls, &cx.config_dir).map_err(|error| error.within("webhooks"))?;
         cx.storage.create_directories(&folder).map_err(failed)?;
         let mut subscriptions = BTreeMap::new();
         for file in cx.storage.list(&folder).map_err(failed)? {
