@@ -246,7 +246,8 @@ fn the_commands_of_the_guide_print_what_it_shows() {
 
 #[test]
 fn every_block_says_what_it_is_and_commands_that_are_not_run_say_why() {
-    const OTHERS: [&str; 9] = ["text", "toml", "json", "rust", "ini", "nginx", "http", "csv", "xml"];
+    const OTHERS: [&str; 11] =
+        ["text", "toml", "json", "rust", "ini", "nginx", "http", "csv", "xml", "rsyslog", "syslog-ng"];
     let mut problems = Vec::new();
     for Page { name, text } in pages() {
         for Block { line, language, marker, .. } in blocks(&text) {
