@@ -3,6 +3,7 @@
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
+use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::str::FromStr;
 use std::time::Duration;
@@ -53,6 +54,29 @@ pub fn deserialize<T: serde::de::DeserializeOwned>(table: serde_json::Value) -> 
         };
         ConfigError::new(path, error.inner().to_string())
     })
+}
+
+/// Checks that a value is in its range.
+///
+/// # Errors
+/// What the range is, at the key.
+pub fn within<T: PartialOrd + fmt::Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), ConfigError> {
+    if range.contains(&value) {
+        return Ok(());
+    }
+    Err(ConfigError::new(key, format!("{value} is not within {} to {}", range.start(), range.end())))
+}
+
+/// Checks that a key is used only with the format (or formats) that it is for.
+///
+/// # Errors
+/// Which format that is, at the key.
+pub fn only_for(is_used: bool, is_chosen: bool, key: &str, formats: &str) -> Result<(), ConfigError> {
+    if is_used && !is_chosen {
+        let message = format!("is for format = \"{formats}\" only; leave it out, or change the format");
+        return Err(ConfigError::new(key, message));
+    }
+    Ok(())
 }
 
 /// A span of time, written as `"30 s"`, `"5 min"`, `"90 days"`.

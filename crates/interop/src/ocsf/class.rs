@@ -108,7 +108,7 @@ fn row_access(record: &AuditRecord<'_>) -> Activity<'static> {
 }
 
 fn accounts<'r>(record: &'r AuditRecord<'_>) -> (Class, Activity<'r>) {
-    let gives = record.operation.ends_with("Associate") || record.operation == "Associate";
+    let gives = record.operation.ends_with("Associate");
     let takes = record.operation.ends_with("Disassociate");
     let privileges = match (takes, gives) {
         (true, _) => Some((2, "Revoke Privileges")),

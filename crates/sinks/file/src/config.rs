@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use actlog_core::config::{only_for, within};
 use actlog_core::{ConfigError, Size, Span};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
@@ -130,11 +131,11 @@ impl FileConfig {
         Template::parse(&self.path)?;
         let (jsonl, csv, spec) =
             (self.format == Format::Jsonl, self.format == Format::Csv, self.format == Format::Spec);
-        only(self.raw_csv, csv, "raw_csv", "csv")?;
-        only(self.statements, jsonl, "statements", "jsonl")?;
-        only(!self.columns.is_empty(), !jsonl, "columns", "csv\" or \"spec")?;
-        only(!self.display_names.is_empty(), spec, "display_names", "spec")?;
-        only(!self.users.is_empty(), spec, "users", "spec")?;
+        only_for(self.raw_csv, csv, "raw_csv", "csv")?;
+        only_for(self.statements, jsonl, "statements", "jsonl")?;
+        only_for(!self.columns.is_empty(), !jsonl, "columns", "csv\" or \"spec")?;
+        only_for(!self.display_names.is_empty(), spec, "display_names", "spec")?;
+        only_for(!self.users.is_empty(), spec, "users", "spec")?;
         for (place, name) in self.columns.iter().enumerate() {
             if columns::key(name).is_none() {
                 let known = columns::KEYS.join(", ");
@@ -157,23 +158,4 @@ impl FileConfig {
         }
         Ok(())
     }
-}
-
-fn only(used: bool, allowed: bool, key: &str, formats: &str) -> Result<(), ConfigError> {
-    if used && !allowed {
-        let message = format!("is for format = \"{formats}\" only; leave it out, or change the format");
-        return Err(ConfigError::new(key, message));
-    }
-    Ok(())
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    key: &str,
-    value: T,
-    range: std::ops::RangeInclusive<T>,
-) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::new(key, format!("{value} is not within {} to {}", range.start(), range.end())))
 }

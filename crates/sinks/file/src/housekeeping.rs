@@ -8,13 +8,12 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, SystemTime};
 
-use actlog_core::{BuildContext, Clock, Counter, FileEntry, OpenMode, Storage, StorageFile};
+use actlog_core::{BuildContext, Clock, Counter, FileEntry, Lease, OpenMode, Storage, StorageFile};
 use globset::GlobSet;
 use tokio::task::JoinHandle;
 use tokio::time::Instant;
 
 use crate::config::Compression;
-use crate::lease::Lease;
 use crate::metrics::FileMetrics;
 use crate::state::Pending;
 use crate::template::TEMPORARY;
@@ -420,7 +419,7 @@ mod tests {
             clock.0.store(seconds * 1000, Ordering::Relaxed);
             let build = BuildContext::new("/d", Arc::new(storage.clone()), Arc::clone(&clock) as Arc<dyn Clock>);
             let retention = Retention { files: retention.files.clone(), folder: retention.folder.clone(), ..retention };
-            let lease = Lease::acquire(&build).await;
+            let lease = crate::lease::acquire(&build).await;
             let mut house = Housekeeping::new(&build, Some(retention), metrics.clone(), lease);
             let done = loop {
                 if let Some(done) = house.step(None, move || [PathBuf::from(open)].into()).await {

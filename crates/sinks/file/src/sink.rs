@@ -11,7 +11,7 @@ use tokio::time::Instant;
 
 use crate::config::FileConfig;
 use crate::housekeeping::{Done, Housekeeping, Retention};
-use crate::lease::Lease;
+use crate::lease;
 use crate::metrics::FileMetrics;
 use crate::template::{Router, Template};
 use crate::writer::{Appended, Writer};
@@ -58,7 +58,7 @@ proof = true
 impl Sink for FileSink {
     async fn run(self: Box<Self>, mut cx: SinkContext) -> Result<(), SinkError> {
         let lease = tokio::select! {
-            lease = Lease::acquire(&self.build) => lease,
+            lease = lease::acquire(&self.build) => lease,
             () = cx.shutdown.cancelled() => return Ok(()),
         };
         let (config, build, router) = (self.config.clone(), self.build.clone(), Arc::clone(&self.router));

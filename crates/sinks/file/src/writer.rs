@@ -12,11 +12,10 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use actlog_core::{BuildContext, Entry, OpenMode, SinkError, Storage, StorageFile, Timestamp};
+use actlog_core::{BuildContext, Entry, Lease, OpenMode, SinkError, Storage, StorageFile, Timestamp};
 
 use crate::config::{Compression, FileConfig};
 use crate::layout::Layout;
-use crate::lease::Lease;
 use crate::metrics::FileMetrics;
 use crate::state::{FileState, Pending, State};
 use crate::template::{NumberedName, Router};

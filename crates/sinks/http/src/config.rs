@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use actlog_core::config::{only_for, within};
 use actlog_core::{Application, ConfigError, SecretReference, Size, Span};
 use actlog_http::client::ClientConfig;
 use schemars::JsonSchema;
@@ -231,7 +232,7 @@ pub struct CloudEvents {
 pub struct Splunk {
     /// The events' host. Left out: the record's instance.
     pub host: Option<String>,
-    /// The events' source. Left out: `actlog`.
+    /// The events' source. Left out: the token's.
     pub source: Option<String>,
     /// The events' source type. Left out: the token's.
     pub sourcetype: Option<String>,
@@ -319,10 +320,10 @@ impl HttpConfig {
             return Err(ConfigError::new("url", message));
         }
         let name = self.format;
-        only(self.cloudevents.is_some(), name == FormatName::CloudEvents, "cloudevents", "cloudevents")?;
-        only(self.splunk.is_some(), name == FormatName::SplunkHec, "splunk", "splunk-hec")?;
-        only(self.elasticsearch.is_some(), name == FormatName::Elasticsearch, "elasticsearch", "elasticsearch")?;
-        only(self.azure.is_some(), name == FormatName::AzureLogs, "azure", "azure-logs")?;
+        only_for(self.cloudevents.is_some(), name == FormatName::CloudEvents, "cloudevents", "cloudevents")?;
+        only_for(self.splunk.is_some(), name == FormatName::SplunkHec, "splunk", "splunk-hec")?;
+        only_for(self.elasticsearch.is_some(), name == FormatName::Elasticsearch, "elasticsearch", "elasticsearch")?;
+        only_for(self.azure.is_some(), name == FormatName::AzureLogs, "azure", "azure-logs")?;
         if name == FormatName::AzureLogs {
             if self.azure.is_none() {
                 return Err(ConfigError::new("azure", "azure-logs needs { rule = \"dcr-…\", stream = \"Custom-…\" }"));
@@ -394,6 +395,11 @@ impl HttpConfig {
         self.batch.bytes.map_or(own, |Size(bytes)| usize::try_from(bytes).unwrap_or(usize::MAX))
     }
 
+    /// How bodies are compressed.
+    pub(crate) fn compression(&self) -> Compression {
+        self.compression.unwrap_or(Facts::of(self.format).compression)
+    }
+
     /// Requests on their way at once.
     pub(crate) fn concurrency(&self) -> u16 {
         self.concurrency.unwrap_or(Facts::of(self.format).concurrency)
@@ -416,23 +422,4 @@ impl StatusTable {
         }
         Ok(())
     }
-}
-
-fn only(used: bool, allowed: bool, key: &str, format: &str) -> Result<(), ConfigError> {
-    if used && !allowed {
-        let message = format!("is for format = \"{format}\" only; leave it out, or change the format");
-        return Err(ConfigError::new(key, message));
-    }
-    Ok(())
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    key: &str,
-    value: T,
-    range: std::ops::RangeInclusive<T>,
-) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::new(key, format!("{value} is not within {} to {}", range.start(), range.end())))
 }

@@ -70,8 +70,9 @@ impl Delivery {
                     self.figures.delivered.inc_by(group.len() as u64);
                 }
                 Verdict::Partly { refused: places, again, .. } => {
-                    let left = places.len() + again.len();
-                    self.figures.delivered.inc_by(group.len().saturating_sub(left) as u64);
+                    let taken = group.len().saturating_sub(places.len() + again.len());
+                    takes_some |= taken > 0;
+                    self.figures.delivered.inc_by(taken as u64);
                     refused.extend(
                         places.into_iter().filter_map(|(place, why)| Some((group.get(place)?.entry.clone(), why))),
                     );

@@ -91,8 +91,8 @@ impl Encoder {
 
     /// Writes a record, or the parts of it.
     fn write(&self, entry: &Entry, buffer: &mut Vec<u8>, ends: &mut Vec<Option<usize>>) -> Result<(), String> {
-        let record =
-            AuditRecord::decode(&entry.bytes).map_err(|error| format!("not a record of this version: {error}"))?;
+        let record = AuditRecord::decode_borrowed(&entry.bytes)
+            .map_err(|error| format!("not a record of this version: {error}"))?;
         let begin = buffer.len();
         self.shape(&record, Some(&entry.bytes), buffer);
         // No value is longer than the record that it is in.

@@ -45,8 +45,8 @@ pub(crate) struct Payload {
 }
 
 impl Link {
-    /// Reads secrets and certificates; relative paths are seen from `folder`.
-    pub(crate) fn new(config: &HttpConfig, compression: Compression, folder: &Path) -> Result<Self, ConfigError> {
+    /// Reads secrets and certificates from files; relative paths are seen from `folder`.
+    pub(crate) fn new(config: &HttpConfig, folder: &Path) -> Result<Self, ConfigError> {
         let client = Client::new(&config.client, folder).map_err(|error| error.within("client"))?;
         let mut secrets = Vec::new();
         let mut load = |table: &std::collections::BTreeMap<String, crate::value::Value>, key: &str| {
@@ -65,7 +65,7 @@ impl Link {
             None => Authorization::None,
             Some(auth) => authorization(auth, &client, &mut secrets, folder).map_err(|error| error.within("auth"))?,
         };
-        Ok(Self { client, headers, query, authorization, compression, secrets })
+        Ok(Self { client, headers, query, authorization, compression: config.compression(), secrets })
     }
 
     /// Posts a body that is compressed as configured.
@@ -174,18 +174,38 @@ fn authorization(
     }
 }
 
-/// What a receiver echoes of our credentials goes no further than here.
+/// What a receiver echoes of our credentials goes no further than here, be it as it is or escaped.
 fn blot<'s>(body: &mut Bytes, secrets: impl Iterator<Item = &'s Secret>) {
-    for secret in secrets.filter(|secret| secret.expose().len() >= SHORTEST_BLOTTED) {
-        let found: Vec<usize> = memchr::memmem::find_iter(body, secret.expose()).collect();
+    for secret in secrets.map(Secret::expose).filter(|secret| secret.len() >= SHORTEST_BLOTTED) {
+        let begins = memchr::memchr3_iter(secret[0], b'\\', b'%', body);
+        let found: Vec<_> = begins.filter_map(|at| Some(at..at + length_of_echo(&body[at..], secret)?)).collect();
         if !found.is_empty() {
             let mut blotted = body.to_vec();
-            for at in found {
-                blotted[at..at + secret.expose().len()].fill(b'*');
+            for place in found {
+                blotted[place].fill(b'*');
             }
             *body = blotted.into();
         }
     }
+}
+
+/// Bytes that the secret takes at the beginning of the text; none where it is not there. Each of its own bytes may be
+/// escaped, as JSON has it (`\/`, `\u002b`) or a URL (`%2B`): some receivers do that with more than they need to.
+fn length_of_echo(text: &[u8], secret: &[u8]) -> Option<usize> {
+    secret.iter().try_fold(0, |at, byte| {
+        let is_byte = |high: u8, low: u8| {
+            let digit = |char: u8| char::from(char).to_digit(16);
+            digit(high).zip(digit(low)).is_some_and(|(high, low)| high * 16 + low == u32::from(*byte))
+        };
+        let length = match text[at..] {
+            [b'\\', b'u', b'0', b'0', high, low, ..] if is_byte(high, low) => 6,
+            [b'\\', escaped, ..] if escaped == *byte => 2,
+            [b'%', high, low, ..] if is_byte(high, low) => 3,
+            [plain, ..] if plain == *byte => 1,
+            _ => return None,
+        };
+        Some(at + length)
+    })
 }
 
 #[cfg(test)]
@@ -198,5 +218,18 @@ mod tests {
         let mut body = Bytes::from_static(b"{\"text\":\"ok: canary-1 canary-22 canary-1\"}");
         blot(&mut body, secrets.iter());
         assert_eq!(&body[..], b"{\"text\":\"ok: ******** ********* ********\"}");
+    }
+
+    #[test]
+    fn an_echo_is_blotted_out_however_it_is_escaped() {
+        let secrets = [Secret::new(r"+can/ary=\")];
+        for echo in [r"+can/ary=\", r"+can/ary=\\", r"\u002Bcan\/ary\u003d\\", "%2Bcan%2fary%3D%5C"] {
+            let mut body = Bytes::from(format!("a {echo} b"));
+            blot(&mut body, secrets.iter());
+            assert_eq!(body, format!("a {} b", "*".repeat(echo.len())));
+        }
+        let mut other = Bytes::from_static(b"%+can/ary b% \\u002 +can/ary=");
+        blot(&mut other, secrets.iter());
+        assert_eq!(&other[..], b"%+can/ary b% \\u002 +can/ary=");
     }
 }

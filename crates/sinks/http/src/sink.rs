@@ -10,7 +10,7 @@ use crate::config::HttpConfig;
 use crate::delivery::{Delivery, Fatal};
 use crate::encode::Encoder;
 use crate::figures::Figures;
-use crate::formats::{self, Facts, Format};
+use crate::formats::{self, Format};
 use crate::link::Link;
 use crate::pump::{Limits, Pump};
 use crate::verdict::Statuses;
@@ -51,8 +51,9 @@ batch = { count = 500, bytes = "1 MiB", age = "2 s" }
 
     async fn build(config: &HttpConfig, cx: &BuildContext) -> Result<Self, BuildError> {
         let format: Arc<dyn Format> = formats::build(config)?.into();
-        let compression = config.compression.unwrap_or(Facts::of(config.format).compression);
-        let link = Link::new(config, compression, &cx.config_dir)?;
+        let (blocking, folder) = (config.clone(), cx.config_dir.clone());
+        let link = tokio::task::spawn_blocking(move || Link::new(&blocking, &folder)).await;
+        let link = link.map_err(|error| BuildError::Other(format!("secrets and certificates: {error}")))??;
         let encoder = Encoder::new(config, Arc::clone(&format));
         Ok(Self { encoder, format, link, config: config.clone(), clock: Arc::clone(&cx.clock) })
     }
@@ -62,13 +63,12 @@ batch = { count = 500, bytes = "1 MiB", age = "2 s" }
 impl Sink for HttpSink {
     async fn run(self: Box<Self>, mut cx: SinkContext) -> Result<(), SinkError> {
         let figures = Figures::new(&cx.metrics);
-        let compression = self.config.compression.unwrap_or(Facts::of(self.config.format).compression);
         let delivery = Delivery {
             circuit: Circuit::new(self.clock, cx.health.clone(), figures.circuit_open.clone()),
             statuses: Statuses::new(&self.config.status),
             format: self.format,
             link: self.link,
-            compression,
+            compression: self.config.compression(),
             figures,
         };
         let shutdown = cx.shutdown.clone();

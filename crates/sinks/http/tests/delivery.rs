@@ -236,6 +236,23 @@ async fn elasticsearch_gets_the_busy_items_again_alone_and_the_refused_ones_neve
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_receiver_that_took_a_record_may_refuse_the_twenty_beside_it() {
+    let receiver = Receiver::start(elasticsearch::Elasticsearch::default()).await;
+    let busy = r#",{"create":{"status":429,"error":{"type":"t"}}}"#.repeat(20);
+    receiver.answer_next(200, &[], &format!(r#"{{"errors":true,"items":[{{"create":{{"status":201}}}}{busy}]}}"#));
+    // Halving twenty down to each of them asks for 20 - 1 times more than there are records.
+    for _ in 0..20 + 19 {
+        receiver.answer_next(400, &[], "");
+    }
+    let mut bench = Bench::new();
+    bench.append(21);
+    let run = bench.start(&elastic(&receiver.url())).await;
+    bench.committed().await;
+    assert_eq!((receiver.seen().len(), bench.harness.dead_letters().len()), (40, 20));
+    Bench::stop(run).await;
+}
+
+#[tokio::test(start_paused = true)]
 async fn elasticsearch_keeps_a_record_once_that_was_sent_twice() {
     let receiver = Receiver::start(elasticsearch::Elasticsearch::default()).await;
     let relay = Relay::start(receiver.server.address(), Mode::LosesAnswers).await;

@@ -5,7 +5,7 @@ use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use actlog_core::config::Organizations;
+use actlog_core::config::{Organizations, within};
 use actlog_core::{ConfigError, Size, Span};
 use actlog_http::client::ClientConfig;
 use actlog_http::{Limits, ProxyHeader, ServerConfig, TlsConfig};
@@ -258,17 +258,6 @@ impl Config {
         }
         Ok(tenants)
     }
-}
-
-fn within<T: PartialOrd + std::fmt::Display>(
-    key: &str,
-    value: T,
-    range: std::ops::RangeInclusive<T>,
-) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::new(key, format!("{value} is not within {} to {}", range.start(), range.end())))
 }
 
 #[cfg(test)]

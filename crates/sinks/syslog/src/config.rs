@@ -1,10 +1,9 @@
 //! The sink's configuration, and what can be wrong with it.
 
-use std::fmt::Display;
-use std::ops::RangeInclusive;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use actlog_core::config::within;
 use actlog_core::{ConfigError, SecretReference, Size, Span};
 use actlog_http::client::ClientConfig;
 use actlog_interop::syslog::LONGEST_HEADER;
@@ -211,13 +210,6 @@ impl SyslogConfig {
         client.validate().map_err(|error| error.within("tls"))?;
         Ok(client)
     }
-}
-
-fn within<T: PartialOrd + Display>(key: &str, value: T, range: RangeInclusive<T>) -> Result<(), ConfigError> {
-    if range.contains(&value) {
-        return Ok(());
-    }
-    Err(ConfigError::new(key, format!("{value} is not within {} to {}", range.start(), range.end())))
 }
 
 #[cfg(test)]

@@ -37,7 +37,7 @@ impl Framer {
     /// Appends the record that an entry holds: as one frame, or as one for each of its parts. Returns how many, and
     /// appends nothing where it returns an error.
     pub(crate) fn append(&mut self, entry: &Entry, out: &mut Vec<u8>) -> Result<usize, Unsendable> {
-        let record = AuditRecord::decode(&entry.bytes)?;
+        let record = AuditRecord::decode_borrowed(&entry.bytes)?;
         self.message.clear();
         match self.format {
             // The exact bytes that the journal holds.

@@ -132,12 +132,12 @@ impl Format for Records {
     }
 }
 
-fn decode(element: &[u8]) -> Result<AuditRecord<'static>, String> {
-    AuditRecord::decode(element).map_err(|error| format!("the element is not a record: {error}"))
+fn decode(element: &[u8]) -> Result<AuditRecord<'_>, String> {
+    AuditRecord::decode_borrowed(element).map_err(|error| format!("the element is not a record: {error}"))
 }
 
 /// A record as another actlog has it. What that one knew of its capture moves to Extra.
-fn of_actlog(element: &[u8]) -> Result<AuditRecord<'static>, String> {
+fn of_actlog(element: &[u8]) -> Result<AuditRecord<'_>, String> {
     let mut record = decode(element)?;
     let earlier = record.extra.get(ORIGIN).cloned();
     let origin = Origin {
@@ -153,13 +153,13 @@ fn of_actlog(element: &[u8]) -> Result<AuditRecord<'static>, String> {
 }
 
 /// A record as an application gives it, which may leave out what it need not know.
-fn of_application(element: &[u8]) -> Result<AuditRecord<'static>, String> {
+fn of_application(element: &[u8]) -> Result<AuditRecord<'_>, String> {
     // What is complete is parsed once.
-    let (mut record, has_id) = match AuditRecord::decode(element) {
+    let (mut record, has_id) = match AuditRecord::decode_borrowed(element) {
         Ok(record) => (record, true),
         Err(error) => match Given::read(element) {
             None => return Err(format!("the element is not a record: {error}")),
-            Some(given) => (decode(&given.completed(element)?)?, given.id.is_some()),
+            Some(given) => (decode(&given.completed(element)?)?.into_owned(), given.id.is_some()),
         },
     };
     let own = [

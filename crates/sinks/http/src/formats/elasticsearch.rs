@@ -115,8 +115,8 @@ struct Outcome<'a> {
 struct Failure<'a> {
     #[serde(borrow, default, rename = "type")]
     kind: Cow<'a, str>,
-    #[serde(borrow, default)]
-    reason: Cow<'a, str>,
+    /// Null where an exception has no message.
+    reason: Option<String>,
 }
 
 /// What an answer to `count` items means.
@@ -155,7 +155,8 @@ fn outcome(answer: &Answer, count: usize) -> Verdict {
                 ));
             }
             status => {
-                let why = outcome.error.as_ref().map(|error| excerpt(&error.reason)).unwrap_or_default();
+                let why =
+                    outcome.error.as_ref().and_then(|error| error.reason.as_deref()).map(excerpt).unwrap_or_default();
                 refused.push((place, format!("status {status}, {}: {why}", excerpt(kind))));
             }
         }

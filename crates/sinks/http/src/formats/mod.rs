@@ -296,6 +296,16 @@ mod tests {
     }
 
     #[test]
+    fn a_refusal_without_words_is_a_refusal() {
+        let item = r#"{"create":{"status":500,"error":{"type":"null_pointer_exception","reason":null}}}"#;
+        let verdict = read("elasticsearch", 200, &format!(r#"{{"errors":true,"items":[{item}]}}"#), 1);
+        assert!(matches!(&verdict, Verdict::Partly { again, .. } if again == &[0]), "{verdict:?}");
+        let partial = r#"{"partialSuccess":{"rejectedLogRecords":"1","errorMessage":null}}"#;
+        let verdict = read("otlp", 200, partial, 2);
+        assert!(matches!(&verdict, Verdict::Partly { refused, .. } if refused.len() == 2), "{verdict:?}");
+    }
+
+    #[test]
     fn an_item_that_would_be_refused_with_every_other_one_stops_the_sink() {
         for status in [401, 403, 404] {
             let body =

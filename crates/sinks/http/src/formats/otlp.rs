@@ -68,8 +68,7 @@ fn outcome(answer: &Answer, count: usize) -> Verdict {
     #[serde(rename_all = "camelCase")]
     struct PartialSuccess {
         rejected_log_records: Option<Number>,
-        #[serde(default)]
-        error_message: String,
+        error_message: Option<String>,
     }
     // A receiver that answers with something else, or nothing, says with its status that all is well.
     let said = answer.small::<Success>().and_then(|success| success.partial_success);
@@ -85,7 +84,7 @@ fn outcome(answer: &Answer, count: usize) -> Verdict {
     }
     let reason = format!(
         "the receiver refused {rejected} of {count} records that were sent together, this one perhaps: {}",
-        excerpt(&error_message)
+        excerpt(error_message.as_deref().unwrap_or_default())
     );
     let refused = (0..count).map(|place| (place, reason.clone())).collect();
     Verdict::Partly { refused, again: Vec::new(), reason: String::new() }

@@ -138,7 +138,7 @@ impl Packer {
     /// # Errors
     /// When it is no record.
     pub(super) fn is_claimed(&mut self, organization: Uuid, record: &RawValue) -> serde_json::Result<bool> {
-        let record = AuditRecord::decode(record.get().as_bytes())?;
+        let record = AuditRecord::decode_borrowed(record.get().as_bytes())?;
         let origin = Origin::of(&record);
         self.note_name(organization, &origin);
         Ok(self.claims.tenant(&origin).is_some())
@@ -152,7 +152,7 @@ impl Packer {
 
     /// Adds a record to the blob it belongs in; the inner error is why it can't be served.
     fn add(&mut self, bytes: &[u8]) -> std::io::Result<Result<(), String>> {
-        let record = match AuditRecord::decode(bytes) {
+        let record = match AuditRecord::decode_borrowed(bytes) {
             Ok(record) => record,
             Err(error) => return Ok(Err(format!("not a record: {error}"))),
         };

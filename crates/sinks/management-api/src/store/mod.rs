@@ -35,7 +35,6 @@
 mod content_id;
 mod frame;
 mod index;
-mod lease;
 mod publisher;
 mod recovery;
 #[cfg(test)]
@@ -48,7 +47,7 @@ use std::str::FromStr;
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
-use actlog_core::{BuildError, Clock, OpenMode, SinkError, Storage, Timestamp};
+use actlog_core::{BuildError, Clock, Lease, OpenMode, SinkError, Storage, Timestamp};
 use actlog_office::ContentType;
 use bytes::Bytes;
 use tokio::sync::watch;
@@ -243,7 +242,7 @@ impl Store {
         clock: Arc<dyn Clock>,
         options: StoreOptions,
     ) -> Result<Self, StoreError> {
-        let lease = lease::Lease::acquire(&storage, &options.folder)
+        let lease = Lease::try_acquire(&storage, options.folder.display().to_string())
             .ok_or_else(|| StoreError::InUse(options.folder.display().to_string()))?;
         let recovered = recovery::recover(&*storage, &options.folder)?;
         let writer = Writer::new(recovered.last, recovered.problem, lease);

@@ -2,11 +2,10 @@
 
 use std::path::{Path, PathBuf};
 
-use actlog_core::{OpenMode, StorageFile};
+use actlog_core::{Lease, OpenMode, StorageFile};
 use uuid::Uuid;
 
 use super::frame::{Coverage, Head, Line, MAGIC, Partition};
-use super::lease::Lease;
 use super::recovery::{Last, segment_path};
 use super::{Store, StoreError, milliseconds};
 
