@@ -295,7 +295,10 @@ fn the_splunk_settings_read_keys_that_records_have() {
         let outside_of_texts: String = expression.split('"').step_by(2).collect();
         for word in outside_of_texts.split(|c: char| !c.is_ascii_alphanumeric()).filter(|word| !word.is_empty()) {
             let is_key = schema["properties"].get(word).is_some();
-            assert!(is_key || ["coalesce", "case", "if", "match", "OR"].contains(&word), "{word} is no key of a record");
+            assert!(
+                is_key || ["coalesce", "case", "if", "match", "OR"].contains(&word),
+                "{word} is no key of a record"
+            );
         }
     }
     assert_eq!(stanzas, 1);

@@ -349,6 +349,12 @@ impl HttpConfig {
                 within(key, limit, least..=Size(1 << 30))?;
             }
         }
+        let is_name =
+            |name: &str| !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || b"-.".contains(&b));
+        let origin = self.cloudevents.as_ref().and_then(|options| options.origin.as_deref());
+        if origin.is_some_and(|origin| !is_name(origin)) {
+            return Err(ConfigError::new("cloudevents.origin", "is not a DNS name, such as actlog.example.com"));
+        }
         if let Some(timeout) = self.splunk.as_ref().and_then(|splunk| splunk.ack_timeout) {
             let (second, hour) = (Span(Duration::from_secs(1)), Span(Duration::from_secs(3600)));
             within("splunk.ack_timeout", timeout, second..=hour)?;

@@ -253,6 +253,7 @@ fn a_configuration_that_cannot_work_is_refused_at_its_key() {
         ("format = \"azure-logs\"\nazure = { rule = \"r\", stream = \"s\" }\nbody = \"ecs\"", "body"),
         ("format = \"azure-logs\"\nazure = { rule = \"r\", stream = \"s\" }\nbatch.bytes = \"2 MiB\"", "batch.bytes"),
         ("format = \"elasticsearch\"\ncompression = \"zstd\"", "compression"),
+        ("format = \"cloudevents\"\ncloudevents.origin = \"https://h.example\"", "cloudevents.origin"),
         ("batch.count = 0", "batch.count"),
         ("batch.age = \"1 day\"", "batch.age"),
         ("concurrency = 65", "concurrency"),

@@ -72,7 +72,8 @@ pub struct Config {
     /// Most bytes of content on disk. When they are reached the sink takes nothing more until content expires.
     #[serde(default = "default_budget")]
     pub budget: Size,
-    /// Largest blob of content, decompressed; 16 to 512 KiB.
+    /// Largest blob of content, decompressed; 16 to 512 KiB. A single record that came from Office may have up to
+    /// 64 KiB all the same.
     #[serde(default = "default_blob_bytes")]
     pub blob_bytes: Size,
     /// How long a record may wait for others until its blob becomes available; 10 ms to 1 h.

@@ -169,6 +169,7 @@ impl FeedError {
     }
 
     /// Its words.
+    #[cfg(test)]
     pub(crate) fn message(&self) -> &str {
         &self.message
     }

@@ -18,10 +18,8 @@ impl SinkPlugin for ManagementApiSink {
     const SUMMARY: &'static str = "A server of the Office 365 Management Activity API, for collectors of SIEM systems";
     const EXAMPLE: &'static str = r#"listen = "127.0.0.1:8443"
 clients = "clients.toml"
-
-[tenants.contoso]
-id = "11111111-1111-1111-1111-111111111111"
-domains = ["contoso.onmicrosoft.com"]
+tenants.contoso.id = "11111111-1111-1111-1111-111111111111"
+tenants.contoso.domains = ["contoso.onmicrosoft.com"]
 "#;
     /// The feed is one way out of several. When nobody can write its content for so long that the journal is full,
     /// capturing goes on; what the feed missed is stated, and can be replayed.

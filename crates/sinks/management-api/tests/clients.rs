@@ -6,7 +6,7 @@ mod logged;
 mod service;
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, PermissionsExt as _};
 use std::time::Duration;
 
 use actlog_core::config::Application;
@@ -15,6 +15,7 @@ use actlog_http::client::{Client as HttpClient, ClientConfig};
 use actlog_http::oauth::{Endpoint, TokenSource};
 use actlog_testkit::http::Response;
 use actlog_testkit::process::wait_until;
+use actlog_testkit::skip;
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use logged::Log;
@@ -277,6 +278,18 @@ fn the_command_writes_what_only_its_owner_can_read_and_shows_no_secret() {
     fs::write(&path, "broken").unwrap();
     assert!(!service.clients(&[&new[..], &["--role", "ActivityFeed.Read"]].concat()));
     assert_eq!(fs::read_to_string(&path).unwrap(), "broken");
+}
+
+#[tokio::test]
+async fn a_changed_file_stays_its_owners_and_nobody_elses() {
+    let service = Service::prepare("", &["ActivityFeed.Read"]);
+    let path = service.folder().join("clients.toml");
+    if std::os::unix::fs::chown(&path, Some(12_345), Some(12_346)).is_err() {
+        skip!("only root may give a file to somebody else");
+    }
+    assert!(service.clients(&["revoke", "--client", CLIENT]));
+    let metadata = fs::metadata(&path).unwrap();
+    assert_eq!((metadata.uid(), metadata.gid(), metadata.mode() & 0o777), (12_345, 12_346, 0o600));
 }
 
 /// A certificate and its key.

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write as _;
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _, fchown};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -275,8 +275,8 @@ fn change(
     replace(file, &text).and_then(|()| lock.sync_all()).map_err(|error| format!("{}: {error}", file.display()))
 }
 
-/// Replaces the file whole; only its owner may read it. It is an operator's file, as the configuration is, and not in the
-/// storage of the data folder.
+/// Replaces the file whole; only its owner may read it, who stays the same: actlog may run as another user than who
+/// changes the file. It is an operator's file, as the configuration is, and not in the storage of the data folder.
 fn replace(file: &Path, text: &str) -> std::io::Result<()> {
     let mut temporary = file.as_os_str().to_owned();
     temporary.push(".new");
@@ -286,6 +286,15 @@ fn replace(file: &Path, text: &str) -> std::io::Result<()> {
         _ => {}
     }
     let mut written = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+    if let Ok(before) = fs::metadata(file) {
+        let new = written.metadata()?;
+        if (new.uid(), new.gid()) != (before.uid(), before.gid()) {
+            fchown(&written, Some(before.uid()), Some(before.gid())).map_err(|error| {
+                let message = format!("it can't be left to its owner: {error}; run this as its owner, or as root");
+                std::io::Error::new(error.kind(), message)
+            })?;
+        }
+    }
     written.write_all(text.as_bytes())?;
     written.sync_all()?;
     fs::rename(&temporary, file)

@@ -166,6 +166,11 @@ impl Index {
         self.segments.remove(&segment);
     }
 
+    /// Forgets a file of which nothing is available.
+    pub(super) fn forget_file(&mut self, path: &Path) {
+        self.segments.retain(|_, segment| segment.path != path);
+    }
+
     /// Whether anything is available still.
     pub(super) fn holds_content(&self, now: i64) -> bool {
         self.segments.values().any(|segment| segment.expires > now)

@@ -25,9 +25,10 @@
 //!   fails, the gate is not opened again: the round may be on the disk or not, and only the next start can tell.
 //! - **An intact frame proves what is before it.** Only the last frame can be unfinished. Because nobody knows whether
 //!   the sync behind it succeeded, a start writes the last intact frame anew, as a segment of its own.
-//! - **A later segment overrules.** Of a round that is in two segments, the one in the later segment counts.
+//! - **A later segment overrules.** Of a round that is in two segments, the one in the later segment counts. Segments
+//!   behind the last intact frame are renamed to `.damaged`, so that they overrule nothing.
 //! - `contentCreated` grows strictly for each tenant and content type, and never falls behind the time of an earlier
-//!   round, even if the clock is set back.
+//!   round, or of an earlier listing of this run, even if the clock is set back.
 //! - A segment goes when everything in it has expired, the oldest first. The last one stays: it knows where to go on.
 //!
 //! In memory are 40 bytes for each blob. A blob's bytes are read and unpacked when somebody asks for them.
@@ -44,6 +45,7 @@ use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::time::Duration;
 
@@ -130,6 +132,8 @@ struct Shared {
     /// Held for writing while a round becomes available; true once a round has failed.
     gate: tokio::sync::RwLock<bool>,
     index: RwLock<Index>,
+    /// Time of the latest listing, in milliseconds: what becomes available is never dated before it.
+    listed: AtomicI64,
     published: watch::Sender<u64>,
     /// Until the run takes it.
     writer: Mutex<Option<Writer>>,
@@ -252,6 +256,7 @@ impl Store {
             options,
             gate: tokio::sync::RwLock::new(false),
             index: RwLock::new(recovered.index),
+            listed: AtomicI64::new(i64::MIN),
             published: watch::channel(0).0,
             writer: Mutex::new(Some(writer)),
         })))
@@ -282,6 +287,7 @@ impl Store {
             return Err(Closed);
         }
         let now = self.0.clock.now().unix_milliseconds();
+        self.0.listed.fetch_max(now, Ordering::Relaxed);
         let partition = Partition::Tenant(tenant, content_type);
         let from = from.unix_milliseconds().max(after.map_or(i64::MIN, |place| place.0.saturating_add(1)));
         let index = self.0.index();

@@ -1,6 +1,7 @@
 //! What makes content available, and removes it when its time is over.
 
 use std::path::{Path, PathBuf};
+use std::sync::atomic::Ordering;
 
 use actlog_core::{Lease, OpenMode, StorageFile};
 use uuid::Uuid;
@@ -120,7 +121,7 @@ impl Publisher {
         let length = head.encoded_length() as u64 + head.payload();
         self.check_room(length)?;
         let mut closed = shared.gate.blocking_write();
-        let now = shared.clock.now().unix_milliseconds();
+        let now = shared.clock.now().unix_milliseconds().max(shared.listed.load(Ordering::Relaxed));
         head.time = self.writer.last.map_or(now, |last| now.max(last.time));
         self.date(&mut head);
         let mut frame = Vec::with_capacity(usize::try_from(length).unwrap_or(0));

@@ -73,6 +73,7 @@ pub(super) fn recover(storage: &dyn Storage, folder: &Path) -> Result<Recovered,
         Some(found) => recovered.write_anew(storage, folder, found)?,
         None => {}
     }
+    recovered.set_aside(storage, folder)?;
     remove_leftovers(storage, folder).map_err(StoreError::file(folder))?;
     Ok(recovered)
 }
@@ -92,6 +93,21 @@ impl Recovered {
             self.index.add_segment(anew, length)
         };
         self.add(&Found { segment, offset: MAGIC.len() as u64, ..found });
+        Ok(())
+    }
+
+    /// Renames the segments behind the last round. Nothing of them can be read, and their names are those of rounds to
+    /// come: they would stand in the way of what is written then.
+    fn set_aside(&mut self, storage: &dyn Storage, folder: &Path) -> Result<(), StoreError> {
+        let next = self.last.map_or(0, |last| last.round + 1);
+        for (_, path) in segments(storage, folder)?.into_iter().filter(|(first_round, _)| *first_round >= next) {
+            let aside = path.with_extension("damaged");
+            storage.rename(&path, &aside).map_err(StoreError::file(&path))?;
+            storage.sync_directory(folder).map_err(StoreError::file(folder))?;
+            self.index.forget_file(&path);
+            let (path, aside) = (path.display(), aside.display());
+            self.problem = Some(format!("content in {path} can't be read: the file is damaged, and is {aside} now"));
+        }
         Ok(())
     }
 

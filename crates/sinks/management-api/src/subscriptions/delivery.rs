@@ -59,6 +59,8 @@ impl Subscriptions {
             }
         }
         tasks.shutdown().await;
+        // What is being written goes on without its task; it is over before the next run reads.
+        drop(self.0.changing.lock().await);
     }
 
     /// Notifies one webhook, for as long as it is enabled.

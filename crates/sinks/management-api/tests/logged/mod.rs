@@ -38,7 +38,11 @@ impl<'a> MakeWriter<'a> for Text {
 impl Log {
     pub(crate) fn begin() -> Self {
         let text = Text::default();
-        let subscriber = tracing_subscriber::fmt().with_writer(text.clone()).with_ansi(false).finish();
+        let subscriber = tracing_subscriber::fmt()
+            .with_writer(text.clone())
+            .with_ansi(false)
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG)
+            .finish();
         Self { text, _guard: tracing::subscriber::set_default(subscriber) }
     }
 

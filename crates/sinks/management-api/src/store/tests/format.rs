@@ -152,6 +152,37 @@ fn damage_to_an_earlier_segment_is_reported_and_costs_what_is_damaged_only() {
 }
 
 #[test]
+fn damaged_segments_at_the_end_are_set_aside_reported_and_cost_nothing_that_comes_later() {
+    let disk = Disk::new();
+    // Each run begins a segment.
+    for index in 0..3 {
+        disk.open().unwrap().1.publish(&round(index)).unwrap();
+    }
+    let files = disk.segments();
+    assert_eq!(files.len(), 3, "{files:?}");
+    // The heads of their first rounds.
+    for file in &files[1..] {
+        disk.storage.damage(file, 16 + 8, 1).unwrap();
+    }
+    let (_, mut publisher) = disk.open().unwrap();
+    let problem = publisher.problem().unwrap();
+    assert!(problem.contains("00000000000000000002.seg") && problem.contains(".damaged"), "{problem}");
+    disk.clock.advance(12 * HOUR);
+    for index in 1..5 {
+        publisher.publish(&round(index)).unwrap();
+    }
+    drop(publisher);
+    let (store, mut publisher) = disk.open().unwrap();
+    assert_eq!(publisher.problem(), None);
+    assert_eq!(all(&store, A).len(), 2 * 5);
+    // When what was before them has expired, that alone goes.
+    disk.clock.advance(13 * HOUR);
+    publisher.expire().unwrap();
+    assert_eq!(all(&store, A).len(), 2 * 4);
+    assert_eq!(publisher.coverage().next, 5);
+}
+
+#[test]
 fn a_segment_of_another_version_is_not_touched() {
     let disk = Disk::new();
     let path = Path::new("/data/content/00000000000000000000.seg");

@@ -25,6 +25,20 @@ fn content_created_grows_strictly_even_when_the_clock_is_set_back() {
 }
 
 #[test]
+fn a_window_that_was_listed_gets_nothing_more_when_the_clock_is_set_back() {
+    let disk = Disk::new();
+    let (store, mut publisher) = disk.open().unwrap();
+    disk.clock.advance(HOUR);
+    let end = disk.clock.now();
+    let window = || now(store.list(A, GENERAL, Timestamp::from_unix_milliseconds(0), end, None, 10)).unwrap().contents;
+    assert_eq!(window(), []);
+    disk.clock.set_back(HOUR);
+    publisher.publish(&round(0)).unwrap();
+    assert_eq!(window(), []);
+    assert_eq!(all(&store, A)[0].0.created, end);
+}
+
+#[test]
 fn a_tenant_whose_content_has_expired_gets_nothing_backdated() {
     let disk = Disk::new();
     let (_, mut publisher) = disk.open().unwrap();
