@@ -41,14 +41,19 @@ pub(super) struct Splunk {
     channel: String,
 }
 
+/// Where acknowledgements are asked for. Proxies and older versions have other paths before these: …/collector,
+/// …/collector/event, …/collector/event/1.0.
+fn ack_path(path: &str) -> String {
+    let path = path.trim_end_matches('/');
+    let path = path.strip_suffix("/1.0").unwrap_or(path);
+    format!("{}/ack", path.strip_suffix("/event").unwrap_or(path))
+}
+
 impl Splunk {
     pub(super) fn new(url: Url, options: config::Splunk) -> Self {
         let url = with_path(url, "/services/collector/event");
-        // Proxies and older versions have other paths before these: …/collector, …/collector/event.
         let mut ack_url = url.clone();
-        let path = url.path().trim_end_matches('/');
-        let path = path.strip_suffix("/event").unwrap_or(path);
-        ack_url.set_path(&format!("{path}/ack"));
+        ack_url.set_path(&ack_path(url.path()));
         let channel = Uuid::new_v4().to_string();
         ack_url.query_pairs_mut().append_pair("channel", &channel);
         let config::Splunk { host, source, sourcetype, index, ack, ack_timeout } = options;
@@ -227,5 +232,17 @@ fn acknowledged(answer: &Answer, ack: u64) -> Acknowledged {
             Verdict::Fatal(reason) => Acknowledged::Never(Verdict::Fatal(reason)),
             _ => Acknowledged::NotYet,
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn acknowledgements_are_asked_for_beside_the_collector_whatever_its_path() {
+        for path in ["/services/collector", "/services/collector/event", "/services/collector/event/1.0/"] {
+            assert_eq!(ack_path(path), "/services/collector/ack");
+        }
     }
 }
