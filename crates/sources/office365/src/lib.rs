@@ -83,9 +83,8 @@ impl SourcePlugin for Office365Source {
     const KIND: &'static str = "office365";
     const SUMMARY: &'static str = "Activity across Office 365, from the Management Activity API";
     const EXAMPLE: &'static str = "\
-[tenants.contoso]
-id = \"11111111-1111-1111-1111-111111111111\"
-application = { client_id = \"22222222-2222-2222-2222-222222222222\", secret = { env = \"ACTLOG_OFFICE_SECRET\" } }
+tenants.contoso.id = \"11111111-1111-1111-1111-111111111111\"
+tenants.contoso.application = { client_id = \"22222222-2222-2222-2222-222222222222\", secret = { env = \"ACTLOG_OFFICE_SECRET\" } }
 ";
     type Config = Office365Config;
 
