@@ -12,6 +12,7 @@ use actlog_core::AuditRecord;
 use actlog_testkit::certificates::Authority;
 use actlog_testkit::feed_torture::{FeedTorture, torture};
 use actlog_testkit::fixtures::workspace;
+use actlog_testkit::http::Connection;
 use actlog_testkit::peers;
 use actlog_testkit::process::{Actlog, binary, free_address, wait_until};
 use actlog_testkit::proxy::ConnectProxy;
@@ -192,6 +193,40 @@ async fn the_feed_is_the_same_after_kill_9() {
     let after = feed.run(&python, "zizhu_cycle.py", &given).await;
     assert_eq!(before["records"], after["records"]);
     assert_eq!(before["blobs"], after["blobs"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn with_a_single_tenant_the_clients_file_says_enough() {
+    let folder = tempfile::tempdir().unwrap();
+    std::fs::write(folder.path().join("secret"), SECRET).unwrap();
+    add_client(folder.path(), ["--secret-file", "secret"]);
+    std::fs::write(folder.path().join("contexts.ndjson"), actlog_tests::context("Update", "account", 1)).unwrap();
+    let feed = free_address();
+    let config = format!(
+        "[sources.contexts]\ntype = \"crm\"\npath = \"contexts.ndjson\"\n\n\
+         [sinks.office]\ntype = \"management-api\"\nlisten = \"{feed}\"\nclients = \"clients.toml\"\n"
+    );
+    let _actlog = Actlog::start(folder.path(), &config).await;
+    let mut connection = Connection::open(feed).await.unwrap();
+    let form = format!(
+        "grant_type=client_credentials&client_id={CLIENT}&client_secret={}&resource=https%3A%2F%2Fmanage.office.com",
+        SECRET.replace(' ', "+")
+    );
+    let target = format!("/{TENANT}/oauth2/token");
+    let headers = [("content-type", "application/x-www-form-urlencoded")];
+    let answer = connection.request("POST", &target, &headers, form.as_bytes()).await.unwrap();
+    let given: Value = serde_json::from_slice(&answer.body).unwrap();
+    let bearer = format!("Bearer {}", given["access_token"].as_str().unwrap());
+    let headers = [("authorization", bearer.as_str())];
+    let root = format!("/api/v1.0/{TENANT}/activity/feed/subscriptions");
+    let start = format!("{root}/start?contentType=Audit.General");
+    assert_eq!(connection.request("POST", &start, &headers, b"").await.unwrap().status, 200);
+    let list = format!("{root}/content?contentType=Audit.General");
+    let is_listed = async || {
+        let answer = connection.request("GET", &list, &headers, b"").await.unwrap();
+        serde_json::from_slice::<Vec<Value>>(&answer.body).unwrap().len() == 1
+    };
+    wait_until("the record's blob", is_listed).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

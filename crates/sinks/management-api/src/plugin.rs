@@ -5,8 +5,8 @@ use std::sync::Arc;
 use actlog_core::{BuildContext, BuildError, ConfigError, SinkPlugin, WhenFull};
 use actlog_http::Server;
 
-use crate::auth::Auth;
-use crate::config::Config;
+use crate::auth::{self, Auth};
+use crate::config::{Config, TenantConfig};
 use crate::sink::ManagementApiSink;
 use crate::store::{Store, StoreOptions};
 use crate::subscriptions::Subscriptions;
@@ -35,11 +35,10 @@ tenants.contoso.domains = ["contoso.onmicrosoft.com"]
     }
 
     async fn build(config: &Config, cx: &BuildContext) -> Result<Self, BuildError> {
-        // Whatever is wrong with the tenants is wrong before anything is opened.
-        config.tenants(&cx.organizations)?;
         let server = Server::bind(&config.server(), &cx.config_dir, Arc::clone(&cx.body_budget)).await?;
         let (config, cx) = (config.clone(), cx.clone());
         let opened = tokio::task::spawn_blocking(move || {
+            let config = with_tenants(config, &cx)?;
             let options = StoreOptions {
                 folder: cx.data_dir.join("sinks").join(&*cx.name).join("content"),
                 retention: config.retention.0,
@@ -52,5 +51,56 @@ tenants.contoso.domains = ["contoso.onmicrosoft.com"]
             Ok(Self::new(config, cx, server, store, auth, subscriptions))
         });
         opened.await.map_err(|error| BuildError::Other(format!("opening the feed's content: {error}")))?
+    }
+}
+
+/// Where the configuration names no tenant, those of the registered clients are served.
+fn with_tenants(mut config: Config, cx: &BuildContext) -> Result<Config, BuildError> {
+    if config.tenants(&cx.organizations).is_ok() {
+        return Ok(config);
+    }
+    let path = cx.config_dir.join(&config.clients);
+    let clients =
+        auth::registered(&path).map_err(|problem| BuildError::Other(format!("{}: {problem}", path.display())))?;
+    config.tenants =
+        clients.iter().map(|client| (client.tenant.to_string(), TenantConfig::new(client.tenant))).collect();
+    if config.tenants.is_empty() {
+        // Tried again until somebody registers one.
+        return Err(BuildError::Other(format!(
+            "{0}: no client is registered, and no tenant is named, so nobody knows whose feed is to be served; register \
+             a client with `actlog clients add --file {0}`, or add [sinks.NAME.tenants.NAME] with id = \"…\", or tenant = \
+             \"…\" to [organizations.NAME]",
+            path.display()
+        )));
+    }
+    Ok(config)
+}
+
+#[cfg(test)]
+mod tests {
+    use actlog_core::SystemClock;
+    use actlog_testkit::storage::FaultStorage;
+
+    use super::*;
+    use crate::auth::Clients;
+
+    #[test]
+    fn without_a_tenant_in_the_configuration_those_of_the_clients_are_served() {
+        let folder = tempfile::tempdir().unwrap();
+        let mut cx = BuildContext::new("/d", Arc::new(FaultStorage::new(1)), Arc::new(SystemClock));
+        cx.config_dir = folder.path().to_owned();
+        let table = serde_json::json!({ "listen": "127.0.0.1:1", "clients": "clients.toml" });
+        let config: Config = actlog_core::config::deserialize(table).unwrap();
+        let path = folder.path().join("clients.toml");
+        std::fs::write(&path, "").unwrap();
+        let error = with_tenants(config.clone(), &cx).unwrap_err().to_string();
+        assert!(error.contains("clients.toml: no client is registered"), "{error}");
+        let mut clients = Clients::default();
+        let tenant = uuid::Uuid::from_u128(7);
+        clients.entry(tenant, uuid::Uuid::from_u128(8), cx.clock.now());
+        clients.entry(tenant, uuid::Uuid::from_u128(9), cx.clock.now());
+        std::fs::write(&path, clients.to_text().unwrap()).unwrap();
+        let tenants = with_tenants(config, &cx).unwrap().tenants(&cx.organizations).unwrap();
+        assert_eq!(tenants.iter().map(|tenant| tenant.id).collect::<Vec<_>>(), [tenant]);
     }
 }

@@ -46,6 +46,9 @@ use tokio::sync::Semaphore;
 use uuid::Uuid;
 
 pub(crate) use actlog_http::oauth::Endpoint;
+#[cfg(test)]
+pub(crate) use clients::Clients;
+pub(crate) use register::read as registered;
 
 use crate::config::{Config, TenantConfig};
 use assertion::Used;
