@@ -18,7 +18,7 @@ pub enum ReassembleError {
     /// No records at all.
     #[error("there are no parts")]
     Empty,
-    /// A record that [`split`] did not make.
+    /// A record that [`split`](super::split()) did not make.
     #[error("record {id} is not a part of another one")]
     NotAPart {
         /// Its Id.
@@ -52,7 +52,7 @@ pub enum ReassembleError {
     },
 }
 
-/// Puts together the parts that [`split`] made of a record, in whatever order they are; one that is there more than
+/// Puts together the parts that [`split`](super::split()) made of a record, in whatever order they are; one that is there more than
 /// once counts once.
 ///
 /// # Errors
